@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_COMMON_SOCKET_H
+#define DIODECAST_COMMON_SOCKET_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "common/status.h"
+
+/* UDP sockets that are one-way by construction. IPv4 and IPv6. */
+
+struct socket_address {
+    struct sockaddr_storage storage;
+    socklen_t size;
+};
+
+/* Parses 192.0.2.2:4700, [2001:db8::1]:4700, [fe80::1%eth0]:4700. Numeric only: no resolver. False when malformed or
+ * the interface is unknown. */
+bool socket_address_parse(const char *text, struct socket_address *address);
+/* The same address with `lane` added to its port; false when the port would pass 65535. */
+bool socket_address_lane(const struct socket_address *address, unsigned lane, struct socket_address *out);
+bool socket_address_is_ipv6(const struct socket_address *address);
+enum { SOCKET_TEXT_SIZE = 80 };
+char *socket_address_text(const struct socket_address *address, char text[static SOCKET_TEXT_SIZE]);
+
+/*
+ * Receiver: bound, SO_RCVBUF raised to `receive_buffer` as far as allowed (*granted says how far), UDP_GRO,
+ * SO_RXQ_OVFL, then shutdown(SHUT_WR), which on an unconnected UDP socket reports ENOTCONN and takes effect all the
+ * same; then proven: a send to a loopback address must give EPIPE. Logs and returns STATUS_SYSTEM when a step fails,
+ * STATUS_DENIED when the socket could still send.
+ */
+MUST_CHECK enum status socket_open_receiver(const struct socket_address *address, uint32_t receive_buffer, int *fd,
+                                            uint32_t *granted);
+
+/*
+ * Sender: unconnected, a drop-all classic BPF filter locked by SO_LOCK_FILTER, receive buffer minimal,
+ * IP_PMTUDISC_PROBE, SO_SNDBUF raised. Proven: a datagram sent to itself over loopback is not received and the filter
+ * can't be taken off.
+ */
+MUST_CHECK enum status socket_open_sender(const struct socket_address *peer, uint32_t send_buffer, int *fd);
+
+/* MTU of the route to `peer` and the name of its interface (IFNAMSIZ bytes), by connecting a probe socket that sends
+ * nothing. */
+MUST_CHECK enum status socket_route(const struct socket_address *peer, uint32_t *mtu, char interface[static 16]);
+
+#endif

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_PROTO_MESSAGE_H
+#define DIODECAST_PROTO_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "proto/limits.h"
+
+/*
+ * Bodies of the small signed messages. The encoders return malloc'ed bytes (the caller frees them); the decoders check
+ * context, sizes, names and bounds, and return STATUS_INVALID for anything else. Strings inside are NUL-terminated
+ * copies. Pure.
+ */
+
+struct message_announce {
+    uint8_t transfer_id[TRANSFER_ID_SIZE];
+    char channel[LIMIT_CHANNEL_LENGTH + 1];
+    char name[LIMIT_COMPONENT_LENGTH + 1];
+    uint64_t total_bytes;
+    uint32_t artifact_count;
+    int64_t time_ns;
+};
+
+struct message_abort {
+    uint8_t transfer_id[TRANSFER_ID_SIZE];
+    char reason[LIMIT_REASON_LENGTH + 1];
+    int64_t time_ns;
+};
+
+struct message_in_flight {
+    uint8_t transfer_id[TRANSFER_ID_SIZE];
+    uint64_t sequence; /* 0 while not assigned */
+};
+
+struct message_range {
+    uint64_t first, last;
+};
+
+struct message_heartbeat {
+    uint32_t sender_id;
+    uint8_t chain_id[CHAIN_ID_SIZE];
+    uint64_t epoch;
+    uint64_t beat;
+    int64_t time_ns;
+    uint64_t newest_sequence;
+    uint8_t newest_hash[SHA256_SIZE]; /* zeros when newest_sequence is 0 */
+    uint64_t settled_sequence;
+    uint32_t in_flight_count;
+    struct message_in_flight in_flight[LIMIT_IN_FLIGHT];
+    uint32_t healing_count;
+    struct message_range healing[LIMIT_HEALING_RANGES];
+    uint64_t queue_depth, queue_bytes;
+    uint32_t lanes, source_symbols, repair_symbols, symbol_size, depth;
+    uint64_t rate_bits_per_second;
+    uint32_t padding_size; /* zero bytes appended by the encoder; the decoder sets it */
+};
+
+void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size);
+void message_encode_abort(const struct message_abort *abort_message, uint8_t **out, size_t *size);
+void message_encode_heartbeat(const struct message_heartbeat *heartbeat, uint8_t **out, size_t *size);
+MUST_CHECK enum status message_decode_announce(const uint8_t *bytes, size_t size, struct message_announce *announce);
+MUST_CHECK enum status message_decode_abort(const uint8_t *bytes, size_t size, struct message_abort *abort_message);
+MUST_CHECK enum status message_decode_heartbeat(const uint8_t *bytes, size_t size, struct message_heartbeat *heartbeat);
+
+#endif

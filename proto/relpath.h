@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_PROTO_RELPATH_H
+#define DIODECAST_PROTO_RELPATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * The one predicate for names, used on both sides, so that the low side refuses what the high side would.
+ * Each function returns NULL when `text[0..size)` is acceptable, else a phrase for the operator (static storage),
+ * such as "contains a control character". Pure.
+ */
+
+/* A relative path: valid UTF-8, no control characters, no empty, "." or ".." component, not absolute, within limits. */
+const char *relpath_check(const char *text, size_t size);
+
+/* One component: as above, and no '/'. */
+const char *relpath_check_component(const char *text, size_t size);
+
+/* A channel: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot. */
+const char *relpath_check_channel(const char *text, size_t size);
+
+/* Whether the symlink at relative path `path` (already checked) with `target` stays inside the first component of
+ * `path`. */
+const char *relpath_check_symlink(const char *path, const char *target, size_t target_size);
+
+/* Names in a spool that are not items: starting with '.', ending in .part or .tmp. */
+bool relpath_is_hidden_item(const char *name);
+
+/* Bytes of `text` up to `limit` that end on a UTF-8 character boundary. */
+size_t relpath_cut(const char *text, size_t limit);
+
+#endif
