@@ -10,7 +10,8 @@
  * Systematic Reed-Solomon over GF(2^8), polynomial 0x11D, on ISA-L's kernels. Repair symbol i is the sum over source
  * symbols j of symbol[j] / ((k + i) xor j): a Cauchy matrix, every square sub-matrix of which is invertible, so any k
  * of the k + r symbols suffice. ISA-L's gf_gen_rs_matrix() lacks that property. Terms: RFC 5052, RFC 5510. Immutable
- * after creation, so shared by threads.
+ * after creation, so shared by threads; encoding and recovering use only the caller's memory and at most 64 KiB of
+ * stack.
  */
 struct fec;
 
@@ -20,7 +21,7 @@ enum { FEC_MAX_SOURCE = 200, FEC_MAX_REPAIR = 55 };
 struct fec *fec_create(uint8_t source, uint8_t repair);
 void fec_destroy(struct fec *fec);
 
-/* Computes repair[0..r) from source[0..k), each of `symbol_size` bytes (a multiple of 16, at least 64; any alignment).
+/* Computes repair[0..r) from source[0..k), each of `symbol_size` bytes (a multiple of 16, 64 to 9216; any alignment).
  */
 void fec_encode(const struct fec *fec, size_t symbol_size, const uint8_t *const source[], uint8_t *const repair[]);
 
@@ -32,7 +33,11 @@ void fec_encode(const struct fec *fec, size_t symbol_size, const uint8_t *const 
  */
 bool fec_recover(const struct fec *fec, size_t symbol_size, uint8_t *const symbols[], const bool present[]);
 
-/* One code per geometry, made on first use and kept: index by (k, r). One cache belongs to one thread. */
+/*
+ * Codes made on first use; the 16 most recently used geometries are kept, so that hostile geometries from the wire
+ * can't grow memory (at most 6 MB). The result is valid until the next fec_cache_get(). One cache belongs to one
+ * thread.
+ */
 struct fec_cache;
 struct fec_cache *fec_cache_create(void);
 const struct fec *fec_cache_get(struct fec_cache *cache, uint8_t source, uint8_t repair);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/checksum.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define XXH_STATIC_LINKING_ONLY /* shows the state's size */
+#include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* the library's plain entry points are SSE2 only */
+#endif
+
+struct checksum {
+    XXH3_state_t state; /* wants 64-byte alignment */
+};
+
+static void store_u64(uint8_t out[static 8], uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+
+static void store_hash(uint8_t out[static CHECKSUM128_SIZE], XXH128_hash_t hash)
+{
+    store_u64(out, hash.low64);
+    store_u64(out + 8, hash.high64);
+}
+
+uint64_t checksum64(const void *bytes, size_t size)
+{
+    return XXH3_64bits(bytes, size);
+}
+
+void checksum128(const void *bytes, size_t size, uint64_t seed, uint8_t out[static CHECKSUM128_SIZE])
+{
+    store_hash(out, XXH3_128bits_withSeed(bytes, size, seed));
+}
+
+struct checksum *checksum_create(void)
+{
+    size_t alignment = _Alignof(struct checksum) > 64 ? _Alignof(struct checksum) : 64;
+    size_t size = (sizeof(struct checksum) + alignment - 1) / alignment * alignment;
+    struct checksum *checksum = aligned_alloc(alignment, size);
+    assert(checksum != NULL);
+    checksum_reset(checksum);
+    return checksum;
+}
+
+void checksum_reset(struct checksum *checksum)
+{
+    XXH_errorcode code = XXH3_128bits_reset(&checksum->state);
+    assert(code == XXH_OK);
+}
+
+void checksum_update(struct checksum *checksum, const void *bytes, size_t size)
+{
+    XXH_errorcode code = XXH3_128bits_update(&checksum->state, bytes, size);
+    assert(code == XXH_OK);
+}
+
+void checksum_final(const struct checksum *checksum, uint8_t out[static CHECKSUM128_SIZE])
+{
+    store_hash(out, XXH3_128bits_digest(&checksum->state));
+}
+
+void checksum_destroy(struct checksum *checksum)
+{
+    free(checksum);
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_CONFIG_H
+#define DIODECAST_RECEIVER_CONFIG_H
+
+#include <stdint.h>
+
+#include "common/socket.h"
+#include "common/status.h"
+
+/* receiver.conf, checked and in machine units. Immutable after loading, so shared by all threads. */
+struct config {
+    char *intake, *state, *status, *trusted_keys;
+    uint64_t memory; /* bytes of the data plane */
+    struct socket_address listen;
+    uint32_t lanes;
+    char *link_key; /* NULL: none */
+};
+
+/* Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one. */
+MUST_CHECK enum status config_load(const char *file, struct config *config);
+void config_deinit(struct config *config);
+
+#endif

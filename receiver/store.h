@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_STORE_H
+#define DIODECAST_RECEIVER_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/doorbell.h"
+#include "common/mailbox.h"
+#include "common/queue.h"
+#include "common/status.h"
+#include "common/trust.h"
+#include "receiver/config.h"
+#include "receiver/ledger.h"
+
+/*
+ * The store stage, one thread: decodes blocks, unpacks their frames into the catalog of open transfers, writes data to
+ * staging at its offset with io_uring and hashes what arrives in order. Transfers with nothing missing move to the
+ * publish stage and may come back with chunks missing again.
+ */
+struct store;
+struct publish;
+struct json_t;
+
+/* One lane's way in and out: `ready` carries struct block, `done` takes each back once nothing refers to it. */
+struct store_lane {
+    struct queue *ready; /* from receive */
+    struct queue *done;  /* back to receive */
+};
+
+/* What the receive stage tells of each sender's lanes: passed SBN for the watermark test, newest epoch seen. Atomics
+ * inside; owned by pipeline. */
+struct lane_progress;
+
+MUST_CHECK enum status store_start(const struct config *config, const struct trust *trust, struct ledger *ledger,
+                                   const struct store_lane lanes[], unsigned lane_count, struct doorbell *bell,
+                                   struct lane_progress *progress, struct store **store);
+/* Whatever was recorded as `publishing` is brought to its one end; stale staging is cleared. Before any thread. */
+MUST_CHECK enum status store_recover(const struct config *config, struct ledger *ledger);
+/* Adds the members "transfers", "fec", "last_delivered", "senders" and "intake" to the status. Any thread; takes a
+ * short lock. */
+void store_to_json(struct store *store, struct json_t *root, int64_t realtime_ns);
+/* Epoch that a signed heartbeat confirmed for a sender (0: none yet). Any thread. */
+uint64_t store_confirmed_epoch(const struct store *store, uint32_t sender_id);
+void store_stop(struct store *store);
+
+#endif

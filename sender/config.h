@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_CONFIG_H
+#define DIODECAST_SENDER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/socket.h"
+#include "common/status.h"
+#include "proto/limits.h"
+
+/* sender.conf, checked and in machine units. Immutable after loading, so shared by all threads. */
+
+enum config_priority { CONFIG_PRIORITY_HIGH, CONFIG_PRIORITY_NORMAL, CONFIG_PRIORITY_LOW, CONFIG_PRIORITY_COUNT };
+enum config_complete { CONFIG_COMPLETE_SETTLE, CONFIG_COMPLETE_RENAME, CONFIG_COMPLETE_MARKER };
+enum config_symlinks { CONFIG_SYMLINKS_REFUSE, CONFIG_SYMLINKS_INSIDE };
+
+struct config_channel {
+    char name[LIMIT_CHANNEL_LENGTH + 1];
+    enum config_priority priority;
+    enum config_complete complete;
+    enum config_symlinks symlinks;
+};
+
+struct config {
+    char *spool, *state, *status, *signing_key;
+    uint64_t settle_ns, settle_tree_ns;
+    uint64_t max_size; /* bytes of one transfer; key max_size in [sender], LIMIT_TRANSFER_SIZE by default */
+    struct socket_address peer;
+    uint32_t lanes;
+    uint64_t rate_bits_per_s;
+    uint32_t mtu; /* 0 = auto */
+    bool carrier_required;
+    char *link_key; /* NULL: none */
+    uint32_t source_symbols, repair_symbols;
+    uint64_t burst_ns;
+    uint64_t retain_ns, retain_bytes;
+    bool idle_resend;
+    struct config_channel *channels;
+    size_t channel_count;
+    /* Derived by config_load(): */
+    uint16_t symbol_size; /* from mtu, or from the route when mtu = auto (at most 9000) */
+    uint16_t depth;       /* ceil(datagrams in burst at rate / (repair_symbols / 2)), within limits */
+    char interface[16];   /* of the route to peer */
+};
+
+/* Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one. *config is usable only on STATUS_OK;
+ * config_deinit() frees it. */
+MUST_CHECK enum status config_load(const char *file, struct config *config);
+void config_deinit(struct config *config);
+/* The channel's own section or the defaults (normal, settle, refuse). Never NULL. */
+const struct config_channel *config_channel_find(const struct config *config, const char *name);
+
+#endif

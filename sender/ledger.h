@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_LEDGER_H
+#define DIODECAST_SENDER_LEDGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "proto/limits.h"
+
+/*
+ * Durable state of the low side (SQLite, state/sender.db): claims, chain and sequence numbers, signed manifests.
+ * Thread-safe: one connection behind one mutex. Every function that changes something returns after the commit.
+ * Failures are logged here.
+ */
+struct ledger;
+
+enum ledger_state {
+    LEDGER_CLAIMING = 1, /* intent recorded; the item may still be in the spool */
+    LEDGER_CLAIMED = 2,  /* in .sending/ID/NAME */
+    LEDGER_SEALED = 3,   /* has a sequence number and signed bytes */
+    LEDGER_SENT = 4,
+    LEDGER_FAILED = 5,
+    LEDGER_RETURNED = 6,
+};
+
+struct ledger_transfer {
+    uint8_t id[TRANSFER_ID_SIZE];
+    char channel[LIMIT_CHANNEL_LENGTH + 1];
+    char name[LIMIT_COMPONENT_LENGTH + 1];
+    char origin_user[LIMIT_USER_LENGTH + 1];
+    uint64_t device, inode;
+    enum ledger_state state;
+    int64_t claimed_at_ns, finished_at_ns;
+    uint64_t bytes;
+    uint64_t sequence; /* 0 while none */
+};
+
+/* A sealed manifest to be recorded; `sign` fills what depends on the numbers. */
+struct ledger_seal {
+    const uint8_t *transfer_id;
+    const char *channel;
+    uint64_t bytes;
+    /* Called inside the transaction with the numbers assigned. Must set signed_bytes (malloc'ed, stays the caller's)
+     * and hash. */
+    void (*sign)(struct ledger_seal *seal, const uint8_t chain_id[static CHAIN_ID_SIZE], uint64_t sequence,
+                 const uint8_t previous_hash[static SHA256_SIZE], uint64_t previous_in_channel);
+    void *context;
+    uint64_t sequence;
+    uint8_t hash[SHA256_SIZE];
+    uint8_t *signed_bytes;
+    size_t signed_size;
+};
+
+/* Opens or creates state/sender.db; makes the chain id on creation. */
+MUST_CHECK enum status ledger_open(const char *state_directory, struct ledger **ledger);
+void ledger_close(struct ledger *ledger);
+void ledger_chain_id(const struct ledger *ledger, uint8_t chain_id[static CHAIN_ID_SIZE]);
+/* Increments and commits the epoch counter; the new value. One call a start. */
+MUST_CHECK enum status ledger_next_epoch(struct ledger *ledger, uint32_t *counter);
+/* Newest sequence and its manifest's hash; 0 and zeros when none. */
+MUST_CHECK enum status ledger_newest(struct ledger *ledger, uint64_t *sequence, uint8_t hash[static SHA256_SIZE]);
+
+/* Records the intents of a batch in one transaction (state CLAIMING); later set_state moves them on. */
+MUST_CHECK enum status ledger_claim(struct ledger *ledger, const struct ledger_transfer *transfers, size_t count);
+MUST_CHECK enum status ledger_set_state(struct ledger *ledger, const uint8_t (*ids)[TRANSFER_ID_SIZE], size_t count,
+                                        enum ledger_state state, uint64_t bytes, const char *reason);
+/* One transaction: assigns consecutive sequences, calls sign for each, stores the signed bytes, sets state SEALED. All
+ * or none. */
+MUST_CHECK enum status ledger_seal(struct ledger *ledger, struct ledger_seal *seals, size_t count);
+/* Signed bytes of a sealed transfer, malloc'ed. */
+MUST_CHECK enum status ledger_signed_bytes(struct ledger *ledger, uint64_t sequence, uint8_t **bytes, size_t *size,
+                                           uint8_t hash[static SHA256_SIZE]);
+
+/* Calls `visit` for each transfer in the state, oldest first. `visit` must not call the ledger. */
+MUST_CHECK enum status ledger_each(struct ledger *ledger, enum ledger_state state,
+                                   void (*visit)(const struct ledger_transfer *transfer, void *context), void *context);
+MUST_CHECK enum status ledger_count_sent(struct ledger *ledger, uint64_t *sent, uint64_t *failed);
+
+#endif
