@@ -58,4 +58,10 @@ void conf_set_bool(struct conf_context *context, const struct conf_key *key, con
  */
 MUST_CHECK enum status conf_load(const char *file, const struct conf_key *keys, size_t key_count, void *target);
 
+/*
+ * One value of `file`, for a program that needs no more of it: the first `key` of `section`, malloc'ed. NULL when it
+ * can't be had; errno then says why the file can't be read, or is 0 when the key is not in it. Checks nothing else.
+ */
+char *conf_get(const char *file, const char *section, const char *key);
+
 #endif

@@ -56,7 +56,7 @@ enum datagram_drop {
     DATAGRAM_DROP_DUPLICATE, /* the symbol is held already, or the block is complete */
     DATAGRAM_DROP_CONFLICT,  /* contradicts the geometry of its block or group */
     DATAGRAM_DROP_MEMORY,    /* no room for one more block */
-    DATAGRAM_DROP_LANE,      /* a lane that this receiver does not serve */
+    DATAGRAM_DROP_LANE,      /* a lane beyond LIMIT_LANES, or one that this receiver does not serve */
     DATAGRAM_DROP_TRUNCATED, /* the kernel cut the buffer */
     DATAGRAM_DROP_DELIVERED, /* repeats a transfer that was delivered */
     DATAGRAM_DROP_COUNT
@@ -66,8 +66,9 @@ enum datagram_drop {
 const char *datagram_drop_name(enum datagram_drop drop);
 
 /*
- * Checks everything about `bytes[0..size)` that can be told without any state or key: length, version,
- * flags, bounds of the geometry, size == header + symbol_size. Fills *datagram on DATAGRAM_OK. Pure.
+ * Checks everything about `bytes[0..size)` that can be told without any state or key: length, version, flags, bounds of
+ * geometry and lane, a group whose block numbers all exist, size == header + symbol_size. Fills *datagram on
+ * DATAGRAM_OK. Pure.
  */
 enum datagram_drop datagram_parse(const uint8_t *bytes, size_t size, struct datagram *datagram);
 

@@ -25,13 +25,19 @@ enum {
     LIMIT_USER_LENGTH = 64,            /* bytes of the origin user's name */
     LIMIT_REASON_LENGTH = 400,         /* bytes of the reason in an ABORT */
     LIMIT_LABELS = 64,
+    LIMIT_LABEL_KEY_LENGTH = 64,     /* bytes */
+    LIMIT_LABEL_VALUE_LENGTH = 1024, /* bytes */
     LIMIT_APPROVALS = 16,
     LIMIT_IN_FLIGHT = 16,           /* transfers listed in a heartbeat */
     LIMIT_HEALING_RANGES = 64,      /* sequence ranges listed in a heartbeat */
     LIMIT_ARTIFACTS = 1 << 20,      /* artifacts in one transfer */
     LIMIT_MANIFEST_SIZE = 64 << 20, /* bytes of a manifest's body */
     LIMIT_SIGNED_OVERHEAD = 1024,   /* bytes that the Signed envelope may add */
-    LIMIT_MESSAGE_SIZE = 8192,      /* bytes of an announce, abort or heartbeat body */
+    LIMIT_ENTRIES = 1 << 21,        /* files, directories and symlinks in one statement */
+    LIMIT_ENTRY_SIZE = 16384,       /* bytes of one encoded entry: path, target and room for fields to come */
+    LIMIT_UNKNOWN_FIELDS = 64,      /* fields that a protobuf message may have beside those of diodecast.proto */
+    LIMIT_COMMENT_LENGTH = 255,     /* bytes of a trusted comment */
+    LIMIT_MESSAGE_SIZE = 9216,      /* bytes of an announce, abort or heartbeat body; a padded beat fills a symbol */
     CHUNK_SIZE = 4 << 20,           /* unit of hashing in the manifest and of replay */
     TRANSFER_ID_SIZE = 16,
     CHAIN_ID_SIZE = 16,
@@ -39,9 +45,11 @@ enum {
     CHUNK_HASH_SIZE = 16,
 };
 
-#define LIMIT_ARTIFACT_SIZE (UINT64_C(1) << 44) /* 16 TiB in one artifact */
-#define LIMIT_TRANSFER_SIZE (UINT64_C(1) << 44) /* 16 TiB in one transfer: 4 Mi chunks, whose hashes fill a manifest \
-                                                 */
+#define LIMIT_SEQUENCE      UINT64_C(9999999999999999) /* 16 decimal digits, as in the names of delivered transfers */
+#define LIMIT_ARTIFACT_SIZE (UINT64_C(1) << 44)        /* 16 TiB in one artifact */
+#define LIMIT_TRANSFER_SIZE                                                                  \
+    (UINT64_C(1) << 44) /* 16 TiB in one transfer: 4 Mi chunks, whose hashes fill a manifest \
+                         */
 
 _Static_assert(LIMIT_SOURCE_SYMBOLS + LIMIT_REPAIR_SYMBOLS <= 255,
                "an ESI is one byte and GF(2^8) has 255 non-zero elements");
@@ -49,6 +57,8 @@ _Static_assert(LIMIT_SYMBOL_SIZE % LIMIT_SYMBOL_ALIGNMENT == 0, "symbol sizes ar
 _Static_assert(LIMIT_SYMBOL_SIZE + 80 <= 9300, "a datagram fits a jumbo frame of the largest common MTU");
 _Static_assert(LIMIT_TRANSFER_SIZE / CHUNK_SIZE * CHUNK_HASH_SIZE <= LIMIT_MANIFEST_SIZE,
                "chunk hashes fit the manifest");
+_Static_assert((int)LIMIT_MESSAGE_SIZE >= (int)LIMIT_SYMBOL_SIZE, "a heartbeat can be padded to fill any symbol");
+_Static_assert(LIMIT_ENTRY_SIZE >= 2 * LIMIT_PATH_LENGTH + 256, "the longest legal symlink fits an entry");
 _Static_assert((CHUNK_SIZE & (CHUNK_SIZE - 1)) == 0, "chunk arithmetic uses shifts");
 
 #endif

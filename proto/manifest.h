@@ -43,29 +43,38 @@ struct manifest_head {
     char name[LIMIT_COMPONENT_LENGTH + 1];
 };
 
+/*
+ * The order of entries: by components, each compared byte by byte, a path before all that lie below it. A tree scanned
+ * in this order has its directories directly in front of their contents. Returns < 0, 0 or > 0.
+ */
+int manifest_path_compare(const char *a, const char *b);
+
 struct manifest_writer;
 
-/* Starts a statement. Paths are checked by assert only: refusing is the scan's work. */
+/* Starts a statement. All that a reader checks is an assert here: refusing is the scan's work. */
 struct manifest_writer *manifest_writer_create(const char *channel, const char *name);
 void manifest_writer_add_label(struct manifest_writer *writer, const char *key,
                                const char *value); /* before the first entry */
+/* Entries come in the order of manifest_path_compare(), the first one being the item itself. */
 void manifest_writer_add(struct manifest_writer *writer, const struct manifest_entry *entry);
 /* Hashes of all chunks of one artifact, in order; called only for artifacts with more than one chunk, in artifact
  * order. */
 void manifest_writer_add_chunk_hashes(struct manifest_writer *writer, const uint8_t *hashes, size_t count);
 /* Bytes that the manifest will have at most, so that the limit is seen before it is signed. */
 size_t manifest_writer_size(const struct manifest_writer *writer);
-/* Encodes the manifest's body into malloc'ed bytes (the caller frees); `head` channel and name are ignored (the
- * statement has them). */
+/*
+ * Encodes the manifest's body into malloc'ed bytes (the caller frees). Of `head`, channel and name are ignored (the
+ * statement has them), and so are total_bytes and artifact_count (the writer counted). Once only.
+ */
 void manifest_writer_finish(struct manifest_writer *writer, const struct manifest_head *head, uint8_t **out,
                             size_t *out_size);
 void manifest_writer_destroy(struct manifest_writer *writer);
 
 /*
  * Opens a manifest's body, borrowing `bytes` for the reader's life, and checks all of it once: context, sizes, every
- * path by relpath_check(), first component equal to the name, no duplicates, each parent listed as a directory before
- * its children, symlinks inside, counts and totals that agree, number of chunk hashes. On STATUS_INVALID `reason` holds
- * a phrase for the operator.
+ * path by relpath_check(), first component equal to the name, strict order (so no duplicates), each parent listed as a
+ * directory before its children, symlinks inside, counts and totals that agree, number of chunk hashes. On
+ * STATUS_INVALID `reason` holds a phrase for the operator; STATUS_SYSTEM when memory is short.
  */
 struct manifest_reader;
 MUST_CHECK enum status manifest_reader_create(const uint8_t *bytes, size_t size, struct manifest_reader **reader,

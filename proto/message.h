@@ -10,9 +10,10 @@
 #include "proto/limits.h"
 
 /*
- * Bodies of the small signed messages. The encoders return malloc'ed bytes (the caller frees them); the decoders check
- * context, sizes, names and bounds, and return STATUS_INVALID for anything else. Strings inside are NUL-terminated
- * copies. Pure.
+ * Bodies of the small signed messages. The encoders return malloc'ed bytes (the caller frees them) and assert what the
+ * decoders check: context, sizes, names and bounds (proto/README.md, "Messages"). The decoders return STATUS_INVALID
+ * for anything else, STATUS_SYSTEM when memory is short; the message is unspecified then. Strings inside are
+ * NUL-terminated copies. Pure.
  */
 
 struct message_announce {
@@ -32,11 +33,11 @@ struct message_abort {
 
 struct message_in_flight {
     uint8_t transfer_id[TRANSFER_ID_SIZE];
-    uint64_t sequence; /* 0 while not assigned */
+    uint64_t sequence; /* 0 while not assigned; at most newest_sequence */
 };
 
 struct message_range {
-    uint64_t first, last;
+    uint64_t first, last; /* 1 <= first <= last <= newest_sequence; in any order among the ranges */
 };
 
 struct message_heartbeat {
@@ -55,8 +56,12 @@ struct message_heartbeat {
     uint64_t queue_depth, queue_bytes;
     uint32_t lanes, source_symbols, repair_symbols, symbol_size, depth;
     uint64_t rate_bits_per_second;
-    uint32_t padding_size; /* zero bytes appended by the encoder; the decoder sets it */
+    uint32_t padding_size; /* zero bytes appended by the encoder; the whole body is at most LIMIT_MESSAGE_SIZE */
 };
+
+/* Fills `reason` from any text: cut to its limit, with '?' for bytes where it is not legal UTF-8 of printable
+ * characters. */
+void message_abort_reason(struct message_abort *message, const char *text);
 
 void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size);
 void message_encode_abort(const struct message_abort *abort_message, uint8_t **out, size_t *size);

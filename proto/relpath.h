@@ -17,11 +17,16 @@ const char *relpath_check(const char *text, size_t size);
 /* One component: as above, and no '/'. */
 const char *relpath_check_component(const char *text, size_t size);
 
+/* Free text (a reason, a user's name): valid UTF-8 without control characters; may be empty. */
+const char *relpath_check_text(const char *text, size_t size);
+
 /* A channel: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot. */
 const char *relpath_check_channel(const char *text, size_t size);
 
-/* Whether the symlink at relative path `path` (already checked) with `target` stays inside the first component of
- * `path`. */
+/*
+ * Whether the symlink at relative path `path` (already checked) with `target` stays inside the first component of
+ * `path`, wherever other symlinks of the same item lead: relative, and ".." only in front of all names.
+ */
 const char *relpath_check_symlink(const char *path, const char *target, size_t target_size);
 
 /* Names in a spool that are not items: starting with '.', ending in .part or .tmp. */

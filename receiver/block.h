@@ -7,11 +7,14 @@
 
 #include "proto/limits.h"
 
+struct gather; /* receiver/gather.h */
+
 /*
  * A source block with the symbols that have arrived. Its memory lies in the gather's arena; from its release by
  * gather_pop() until gather_return() it belongs to the stage that holds it.
  */
 struct block {
+    struct gather *gather; /* where it goes back to */
     uint32_t sender_id;
     uint8_t lane;
     uint8_t source_symbols, repair_symbols; /* k, r */

@@ -2,6 +2,7 @@
 #ifndef DIODECAST_RECEIVER_GATHER_H
 #define DIODECAST_RECEIVER_GATHER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,33 +10,51 @@
 #include "receiver/block.h"
 
 /*
- * Gathers symbols of one lane of one sender into blocks. Sans I/O: takes datagrams and `now`, gives blocks. One thread.
+ * Gathers symbols of one epoch of one lane of one sender into blocks. Sans I/O: takes datagrams and `now`, gives
+ * blocks. One thread.
  *
- * Memory is one arena given at creation, carved as a ring: blocks are allocated in order of arrival and mostly end in
- * that order. When it is full the oldest incomplete block is given up; when even that does not help (later stages hold
- * everything) the new block is dropped.
+ * Memory is one arena, carved as a ring: blocks are allocated in order of arrival and mostly end in that order. When it
+ * is full the oldest incomplete block is given up; when even that does not help (later stages hold everything) the new
+ * block is dropped.
  *
- * Window: the current and the previous interleave group (and short groups directly behind each other count as previous
- * as long as they lie within twice the larger depth plus 64 SBNs); what is older is late. A complete block waits for
- * incomplete ones of lower SBN only while its group is the newest one and datagrams keep coming (GATHER_ORDER_WAIT_NS),
- * so that later stages hash in order; it never waits for an older group.
+ * Window: twice the larger depth of the newest and the previous interleave group plus 64 SBNs, up to the end of the
+ * newest group. So it holds the current and the previous group, and short groups directly behind each other all count
+ * as previous. What is older is late. A complete block waits for incomplete ones of lower SBN only while its group is
+ * the newest one and datagrams keep coming (GATHER_ORDER_WAIT_NS), so that later stages hash in order; it never waits
+ * for an older group.
+ *
+ * Whoever knows no link key can forge plain datagrams. Of contradicting datagrams the first wins, until those that
+ * contradict it outnumber those that agree: then the block (or the group's geometry) starts anew as they say. A forged
+ * block number far ahead makes the true ones late, until nothing but late ones has come for GATHER_RESYNC_NS: then the
+ * window starts anew there. So what a single forged datagram spoils is bounded; only a link key keeps out a flood.
  */
 struct gather;
 
 #define GATHER_ORDER_WAIT_NS UINT64_C(20000000)    /* silence after which complete blocks are released out of order */
 #define GATHER_GIVE_UP_NS    UINT64_C(10000000000) /* without a datagram for so long an open block is given up */
+#define GATHER_RESYNC_NS     UINT64_C(3000000000)  /* of late datagrams only: longer than the heartbeat's interval */
 
 struct gather_counters {
     uint64_t datagrams, lost; /* by gaps of the datagram sequence number; a late one takes its loss back */
     uint64_t blocks_complete, blocks_given_up; /* given up: fewer than k symbols when it left the window */
     uint64_t drops[DATAGRAM_DROP_COUNT];
-    uint64_t memory_needed; /* bytes that the largest geometry seen would need for two groups */
+    uint64_t memory_needed; /* bytes of arena that the largest geometry seen needs for two groups */
 };
 
-/* `arena` is borrowed, page-aligned. `epoch` is the only one accepted: a new epoch gets a new gather. */
+/*
+ * `arena` is borrowed, aligned to 64 bytes. `epoch` is the only one accepted: a new epoch gets a new gather. NULL when
+ * out of memory (about 400 KiB beside the arena); nothing is allocated later.
+ */
 struct gather *gather_create(uint32_t sender_id, uint8_t lane, uint64_t epoch, uint8_t *arena, size_t arena_size);
 /* All blocks must have been returned. */
 void gather_destroy(struct gather *gather);
+
+/*
+ * Further blocks go to `arena`, borrowed; the one used up to now is free for others once gather_moving() is false.
+ * Not while an earlier move is under way.
+ */
+void gather_move(struct gather *gather, uint8_t *arena, size_t arena_size);
+bool gather_moving(const struct gather *gather);
 
 /* Takes one datagram that was parsed, opened and belongs to this sender, lane and epoch; copies its symbol. Returns
  * what was counted. */
@@ -44,12 +63,16 @@ enum datagram_drop gather_push(struct gather *gather, const struct datagram *dat
 /* The next block that is ready for decoding (at least k symbols), or NULL. */
 struct block *gather_pop(struct gather *gather, uint64_t now_ns);
 void gather_return(struct gather *gather, struct block *block);
+/* Nothing more will be pushed: gives up all open blocks and lets the complete ones out. */
+void gather_finish(struct gather *gather);
 /* When gather_pop() or giving up may have something to do without a new datagram; UINT64_MAX when nothing is open. */
 uint64_t gather_deadline_ns(const struct gather *gather);
-/* First SBN of which nothing can come any more within the rules, for the watermark test: everything below is decoded or
- * given up. */
-uint64_t gather_passed_sbn(const struct gather *gather, uint64_t now_ns);
-unsigned gather_held(const struct gather *gather); /* blocks released and not yet returned */
+/* First SBN of which something can still come within the rules, for the watermark test: every block below it was
+ * returned or given up, or none of its symbols came in time. Grows, except when the window starts anew. */
+uint64_t gather_passed_sbn(struct gather *gather, uint64_t now_ns);
+uint64_t gather_epoch(const struct gather *gather);
+uint64_t gather_last_datagram_ns(const struct gather *gather); /* `now_ns` of the newest one, 0 before the first */
+unsigned gather_held(const struct gather *gather);             /* blocks released and not yet returned */
 const struct gather_counters *gather_counters(const struct gather *gather);
 
 #endif

@@ -19,8 +19,8 @@
  * publish stage and may come back with chunks missing again.
  */
 struct store;
-struct publish;
 struct json_t;
+struct health; /* common/statusfile.h */
 
 /* One lane's way in and out: `ready` carries struct block, `done` takes each back once nothing refers to it. */
 struct store_lane {
@@ -40,8 +40,21 @@ MUST_CHECK enum status store_recover(const struct config *config, struct ledger 
 /* Adds the members "transfers", "fec", "last_delivered", "senders" and "intake" to the status. Any thread; takes a
  * short lock. */
 void store_to_json(struct store *store, struct json_t *root, int64_t realtime_ns);
+/*
+ * Sets and clears the reasons of `health` that this stage answers for: intake_full, intake_error, publish_failed,
+ * ledger_failed, heartbeat_missing, transfers_incomplete, transfers_never_seen, manifest_quarantined. Control thread;
+ * takes a short lock.
+ */
+void store_health(struct store *store, struct health *health, int64_t realtime_ns);
+/*
+ * The newest signed heartbeat of any sender, for `link.last_heartbeat_at` and `link.clock_offset_s`: when it came
+ * (CLOCK_REALTIME) and the sender's clock minus ours at that moment. False when none came since the start. Any thread;
+ * takes a short lock.
+ */
+bool store_last_heartbeat(struct store *store, int64_t *received_at_ns, int64_t *clock_offset_ns);
 /* Epoch that a signed heartbeat confirmed for a sender (0: none yet). Any thread. */
 uint64_t store_confirmed_epoch(const struct store *store, uint32_t sender_id);
+/* Ends the thread: what is ready is published, blocks still held go back through `done`. Frees; NULL allowed. */
 void store_stop(struct store *store);
 
 #endif

@@ -21,7 +21,8 @@ enum ledger_state {
     LEDGER_SEALED = 3,   /* has a sequence number and signed bytes */
     LEDGER_SENT = 4,
     LEDGER_FAILED = 5,
-    LEDGER_RETURNED = 6,
+    LEDGER_RETURNED = 6, /* back in the spool, or never claimed */
+    LEDGER_EXPIRED = 7,  /* sent, and no longer retained */
 };
 
 struct ledger_transfer {
@@ -36,7 +37,16 @@ struct ledger_transfer {
     uint64_t sequence; /* 0 while none */
 };
 
-/* A sealed manifest to be recorded; `sign` fills what depends on the numbers. */
+/* One step of a transfer. `bytes` counts for LEDGER_CLAIMED only; `reason` may be NULL. */
+struct ledger_change {
+    uint8_t id[TRANSFER_ID_SIZE];
+    enum ledger_state state;
+    uint64_t bytes;
+    const char *reason; /* borrowed */
+};
+
+/* A sealed manifest to be recorded; `sign` fills what depends on the numbers. When ledger_seal() fails, signed_bytes
+ * may be set all the same and are the caller's to free. */
 struct ledger_seal {
     const uint8_t *transfer_id;
     const char *channel;
@@ -61,10 +71,10 @@ MUST_CHECK enum status ledger_next_epoch(struct ledger *ledger, uint32_t *counte
 /* Newest sequence and its manifest's hash; 0 and zeros when none. */
 MUST_CHECK enum status ledger_newest(struct ledger *ledger, uint64_t *sequence, uint8_t hash[static SHA256_SIZE]);
 
-/* Records the intents of a batch in one transaction (state CLAIMING); later set_state moves them on. */
+/* Records the intents of a batch in one transaction (state CLAIMING); ledger_apply() moves them on. */
 MUST_CHECK enum status ledger_claim(struct ledger *ledger, const struct ledger_transfer *transfers, size_t count);
-MUST_CHECK enum status ledger_set_state(struct ledger *ledger, const uint8_t (*ids)[TRANSFER_ID_SIZE], size_t count,
-                                        enum ledger_state state, uint64_t bytes, const char *reason);
+/* All changes in one transaction. */
+MUST_CHECK enum status ledger_apply(struct ledger *ledger, const struct ledger_change *changes, size_t count);
 /* One transaction: assigns consecutive sequences, calls sign for each, stores the signed bytes, sets state SEALED. All
  * or none. */
 MUST_CHECK enum status ledger_seal(struct ledger *ledger, struct ledger_seal *seals, size_t count);
@@ -72,9 +82,13 @@ MUST_CHECK enum status ledger_seal(struct ledger *ledger, struct ledger_seal *se
 MUST_CHECK enum status ledger_signed_bytes(struct ledger *ledger, uint64_t sequence, uint8_t **bytes, size_t *size,
                                            uint8_t hash[static SHA256_SIZE]);
 
-/* Calls `visit` for each transfer in the state, oldest first. `visit` must not call the ledger. */
+/* The transfer `id`; STATUS_NOT_FOUND when it is unknown. */
+MUST_CHECK enum status ledger_find(struct ledger *ledger, const uint8_t id[static TRANSFER_ID_SIZE],
+                                   struct ledger_transfer *transfer);
+/* Calls `visit` for each transfer in the state, oldest claim first. `visit` must not call the ledger. */
 MUST_CHECK enum status ledger_each(struct ledger *ledger, enum ledger_state state,
                                    void (*visit)(const struct ledger_transfer *transfer, void *context), void *context);
+/* Transfers ever sent, no longer retained ones included, and ever refused. */
 MUST_CHECK enum status ledger_count_sent(struct ledger *ledger, uint64_t *sent, uint64_t *failed);
 
 #endif

@@ -13,9 +13,10 @@
 /*
  * The seal stage, a thread of its own: looks again whether a fully read item is still what was read (scan_same), builds
  * and signs its manifest, and records sequence, chain and signed bytes in one ledger transaction for all transfers that
- * wait. A transfer that changed gets outcome TRANSFER_RETURNED, one whose manifest exceeds the limit TRANSFER_REFUSED;
+ * wait. A transfer that comes with an outcome other than TRANSFER_PENDING (the read stage could not read it) is only
+ * ended. A transfer that changed gets outcome TRANSFER_RETURNED, one whose manifest exceeds the limit TRANSFER_REFUSED;
  * then signed_bytes hold a Signed(Abort) instead and sequence is 0. A ledger that fails is retried each second and
- * shows in seal_stalled().
+ * shows in seal_stalled(). The item is not looked at any more afterwards: directory_fd is closed and -1.
  */
 struct seal;
 

@@ -32,8 +32,10 @@ struct transfer {
     char origin_user[LIMIT_USER_LENGTH + 1];
     enum config_priority priority;
     enum config_symlinks symlinks;
-    int directory_fd; /* spool/.sending/ID, O_PATH or readable; closed by transfer_destroy() */
+    int directory_fd; /* spool/.sending/ID; -1 once the seal stage is done with the item */
     struct listing *listing;
+    uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
+    uint32_t artifact_count;
 
     /* Filled by the read stage. */
     uint8_t (*sha256)[SHA256_SIZE];           /* [artifact_count] */
@@ -56,6 +58,7 @@ struct transfer {
 
 enum transfer_stage { TRANSFER_STAGE_QUEUED, TRANSFER_STAGE_READING, TRANSFER_STAGE_SEALING, TRANSFER_STAGE_COPIES };
 
+/* Empty, with directory_fd -1; asserts that memory is there. */
 struct transfer *transfer_create(void);
 void transfer_destroy(struct transfer *transfer); /* frees all it owns; NULL allowed */
 

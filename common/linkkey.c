@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/linkkey.h"
+
+#include <assert.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/keyfile.h"
+
+enum {
+    PROVEN_SLOTS = 8,
+    DERIVED_SIZE = 32,
+    NONCE_SIZE = 12,
+    SALT_SIZE = 8,
+    LABEL_SIZE = sizeof("diodecast link 1") - 1,
+    INFO_SIZE = LABEL_SIZE + 4 + 8 + 1,
+};
+
+struct key_name {
+    uint32_t sender_id;
+    uint8_t lane;
+    uint64_t epoch;
+    uint64_t salt;
+};
+
+/* A derived key, as contexts with the AES key schedule and the GHASH tables made. */
+struct slot {
+    bool used;
+    struct key_name name;
+    EVP_CIPHER_CTX *seal;
+    EVP_CIPHER_CTX *open;
+};
+
+struct linkkey {
+    uint8_t *secret; /* guarded memory */
+    EVP_CIPHER *cipher;
+    EVP_KDF *kdf;
+    struct slot *selected;
+    /*
+     * Most recently used first. What a header names has proved nothing until its tag was right: a new key waits in
+     * `candidate`, so that forged headers can't drive the real keys out.
+     */
+    struct slot *proven[PROVEN_SLOTS];
+    struct slot *candidate;
+};
+
+enum status linkkey_generate(const char *file)
+{
+    uint8_t secret[LINKKEY_SIZE];
+    char text[2 * LINKKEY_SIZE + 2];
+    randombytes_buf(secret, sizeof(secret));
+    sodium_bin2base64(text, sizeof(text) - 1, secret, sizeof(secret), sodium_base64_VARIANT_ORIGINAL);
+    size_t size = strlen(text);
+    text[size++] = '\n';
+    enum status status = keyfile_create(file, text, size, 0600);
+    sodium_memzero(secret, sizeof(secret));
+    sodium_memzero(text, sizeof(text));
+    return status;
+}
+
+enum status linkkey_load(const char *file, uint8_t secret[static LINKKEY_SIZE], char reason[static 256])
+{
+    char *text = NULL;
+    size_t size = 0;
+    enum status status = keyfile_read(file, true, &text, &size, reason);
+    if (status != STATUS_OK)
+        return status;
+    if (!keyfile_decode_line(text, size, 0, secret, LINKKEY_SIZE)) {
+        snprintf(reason, 256, "%s: not a link key (32 bytes in base64); make one: diodecast keygen --link FILE", file);
+        status = STATUS_INVALID;
+    }
+    keyfile_free(text);
+    return status;
+}
+
+static struct slot *slot_create(const EVP_CIPHER *cipher)
+{
+    struct slot *slot = calloc(1, sizeof(*slot));
+    assert(slot != NULL);
+    slot->seal = EVP_CIPHER_CTX_new();
+    slot->open = EVP_CIPHER_CTX_new();
+    assert(slot->seal != NULL && slot->open != NULL);
+    int done = EVP_EncryptInit_ex2(slot->seal, cipher, NULL, NULL, NULL) &&
+               EVP_DecryptInit_ex2(slot->open, cipher, NULL, NULL, NULL);
+    assert(done);
+    return slot;
+}
+
+static void slot_destroy(struct slot *slot)
+{
+    if (slot == NULL)
+        return;
+    EVP_CIPHER_CTX_free(slot->seal);
+    EVP_CIPHER_CTX_free(slot->open);
+    free(slot);
+}
+
+struct linkkey *linkkey_create(const uint8_t secret[static LINKKEY_SIZE])
+{
+    int started = sodium_init();
+    struct linkkey *key = calloc(1, sizeof(*key));
+    assert(started >= 0 && key != NULL);
+    key->secret = sodium_malloc(LINKKEY_SIZE);
+    assert(key->secret != NULL);
+    memcpy(key->secret, secret, LINKKEY_SIZE);
+    int failed = sodium_mprotect_readonly(key->secret);
+    assert(failed == 0);
+    key->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    key->kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    assert(key->cipher != NULL && key->kdf != NULL);
+    for (int i = 0; i < PROVEN_SLOTS; i++)
+        key->proven[i] = slot_create(key->cipher);
+    key->candidate = slot_create(key->cipher);
+    return key;
+}
+
+void linkkey_destroy(struct linkkey *key)
+{
+    if (key == NULL)
+        return;
+    for (int i = 0; i < PROVEN_SLOTS; i++)
+        slot_destroy(key->proven[i]);
+    slot_destroy(key->candidate);
+    EVP_CIPHER_free(key->cipher);
+    EVP_KDF_free(key->kdf);
+    sodium_free(key->secret);
+    free(key);
+}
+
+static void store_le(uint8_t *out, uint64_t value, int size)
+{
+    for (int i = 0; i < size; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+
+static void derive(const struct linkkey *key, const struct key_name *name, uint8_t derived[static DERIVED_SIZE])
+{
+    uint8_t salt[SALT_SIZE];
+    uint8_t info[INFO_SIZE];
+    store_le(salt, name->salt, SALT_SIZE);
+    memcpy(info, "diodecast link 1", LABEL_SIZE);
+    store_le(info + LABEL_SIZE, name->sender_id, 4);
+    store_le(info + LABEL_SIZE + 4, name->epoch, 8);
+    info[LABEL_SIZE + 12] = name->lane;
+
+    char sha256[] = "SHA256";
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, sha256, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key->secret, LINKKEY_SIZE),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt, sizeof(salt)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, sizeof(info)),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_KDF_CTX *context = EVP_KDF_CTX_new(key->kdf);
+    int done = context != NULL ? EVP_KDF_derive(context, derived, DERIVED_SIZE, parameters) : 0;
+    assert(done == 1);
+    EVP_KDF_CTX_free(context);
+}
+
+static bool names(const struct slot *slot, const struct key_name *name)
+{
+    return slot->used && slot->name.sender_id == name->sender_id && slot->name.lane == name->lane &&
+           slot->name.epoch == name->epoch && slot->name.salt == name->salt;
+}
+
+void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uint8_t lane, uint64_t salt)
+{
+    struct key_name name = {.sender_id = sender_id, .lane = lane, .epoch = epoch, .salt = salt};
+    if (key->selected != NULL && names(key->selected, &name))
+        return;
+    for (int i = 0; i < PROVEN_SLOTS; i++) {
+        if (!names(key->proven[i], &name))
+            continue;
+        struct slot *found = key->proven[i];
+        memmove(key->proven + 1, key->proven, (size_t)i * sizeof(key->proven[0]));
+        key->proven[0] = found;
+        key->selected = found;
+        return;
+    }
+    key->selected = key->candidate;
+    if (names(key->candidate, &name))
+        return;
+
+    uint8_t derived[DERIVED_SIZE];
+    derive(key, &name, derived);
+    int done = EVP_EncryptInit_ex2(key->candidate->seal, NULL, derived, NULL, NULL) &&
+               EVP_DecryptInit_ex2(key->candidate->open, NULL, derived, NULL, NULL);
+    assert(done);
+    OPENSSL_cleanse(derived, sizeof(derived));
+    key->candidate->used = true;
+    key->candidate->name = name;
+}
+
+/* The selected key has proved itself: it takes the place of the proven one that was used longest ago. */
+static void promote(struct linkkey *key)
+{
+    if (key->selected != key->candidate)
+        return;
+    struct slot *oldest = key->proven[PROVEN_SLOTS - 1];
+    memmove(key->proven + 1, key->proven, (PROVEN_SLOTS - 1) * sizeof(key->proven[0]));
+    key->proven[0] = key->candidate;
+    key->candidate = oldest;
+    oldest->used = false;
+}
+
+static void make_nonce(uint64_t sequence, uint8_t nonce[static NONCE_SIZE])
+{
+    memset(nonce, 0, NONCE_SIZE - 8);
+    store_le(nonce + NONCE_SIZE - 8, sequence, 8);
+}
+
+void linkkey_seal(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, const uint8_t *in,
+                  uint8_t *out, size_t size, uint8_t tag[static LINKKEY_TAG_SIZE])
+{
+    assert(key->selected != NULL && size <= INT32_MAX && aad_size <= INT32_MAX);
+    EVP_CIPHER_CTX *context = key->selected->seal;
+    uint8_t nonce[NONCE_SIZE];
+    int length = 0;
+    make_nonce(sequence, nonce);
+    int done = EVP_EncryptInit_ex2(context, NULL, NULL, nonce, NULL) &&
+               EVP_EncryptUpdate(context, NULL, &length, aad, (int)aad_size) &&
+               EVP_EncryptUpdate(context, out, &length, in, (int)size) &&
+               EVP_EncryptFinal_ex(context, out + size, &length) &&
+               EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, LINKKEY_TAG_SIZE, tag);
+    assert(done);
+    promote(key);
+}
+
+enum status linkkey_open(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, uint8_t *bytes,
+                         size_t size, const uint8_t tag[static LINKKEY_TAG_SIZE])
+{
+    assert(key->selected != NULL && size <= INT32_MAX && aad_size <= INT32_MAX);
+    EVP_CIPHER_CTX *context = key->selected->open;
+    uint8_t nonce[NONCE_SIZE];
+    uint8_t expected[LINKKEY_TAG_SIZE];
+    int length = 0;
+    make_nonce(sequence, nonce);
+    memcpy(expected, tag, sizeof(expected));
+    int done = EVP_DecryptInit_ex2(context, NULL, NULL, nonce, NULL) &&
+               EVP_DecryptUpdate(context, NULL, &length, aad, (int)aad_size) &&
+               EVP_DecryptUpdate(context, bytes, &length, bytes, (int)size) &&
+               EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, LINKKEY_TAG_SIZE, expected);
+    assert(done);
+    if (EVP_DecryptFinal_ex(context, bytes + size, &length) != 1)
+        return STATUS_DENIED;
+    promote(key);
+    return STATUS_OK;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NAME_SIZE = 16 }; /* pthread_setname_np(3) */
+
+struct worker {
+    pthread_t thread;
+    char name[NAME_SIZE];
+    void (*run)(void *context);
+    void *context;
+};
+
+static void *enter(void *argument)
+{
+    struct worker *worker = argument;
+    (void)pthread_setname_np(pthread_self(), worker->name);
+    worker->run(worker->context);
+    return NULL;
+}
+
+/* All but those that report a fault of the thread itself, which must end the process where it happened. */
+static void fill_blocked(sigset_t *set)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigfillset(set);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(set, faults[i]);
+}
+
+enum status worker_start(const char *name, void (*run)(void *context), void *context, struct worker **worker)
+{
+    *worker = NULL;
+    struct worker *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return STATUS_SYSTEM;
+    snprintf(made->name, sizeof made->name, "%s", name);
+    made->run = run;
+    made->context = context;
+    /* A thread inherits the mask of its maker: blocked around the creation, there is no moment without it. */
+    sigset_t blocked;
+    sigset_t before;
+    fill_blocked(&blocked);
+    int error = pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    assert(error == 0);
+    error = pthread_create(&made->thread, NULL, enter, made);
+    int restored = pthread_sigmask(SIG_SETMASK, &before, NULL);
+    assert(restored == 0);
+    (void)restored;
+    if (error != 0) {
+        free(made);
+        return status_from_errno(error);
+    }
+    *worker = made;
+    return STATUS_OK;
+}
+
+void worker_join(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    int error = pthread_join(worker->thread, NULL);
+    assert(error == 0);
+    (void)error;
+    free(worker);
+}

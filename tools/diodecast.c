@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "common/log.h"
+#include "common/signature.h"
+#include "tools/command.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *synopsis;
+    const char *summary;
+};
+
+static int command_help(int argc, char **argv);
+
+static const struct command commands[] = {
+    {"help", command_help, "[COMMAND]", "lists the commands, or says how one is used"},
+    {"inspect", command_inspect, "[--json] FILE|DIRECTORY", "prints a manifest (of a delivered transfer)"},
+    {"keygen", command_keygen, "-s SECRET -p PUBLIC | --link FILE", "makes a signing key pair, or a link key"},
+    {"put", command_put, "PATH... CHANNEL -c SENDER.CONF", "drops files and directories into the spool, safely"},
+    {"status", command_status, "[--watch] FILE", "shows a status file; fails when it is stale or health is failed"},
+    {"verify", command_verify, "DIRECTORY [-p PUBLIC | -t TRUSTED_DIRECTORY]", "checks a delivered transfer"},
+};
+
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int command_usage(const char *name)
+{
+    const struct command *command = find(name);
+    assert(command != NULL);
+    fprintf(stderr, "usage: diodecast %s %s\n", command->name, command->synopsis);
+    return EX_USAGE;
+}
+
+static void print_commands(FILE *stream)
+{
+    fprintf(stream, "usage: diodecast COMMAND ...\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(stream, "  %-8s  %s\n", commands[i].name, commands[i].summary);
+    fprintf(stream, "\n`diodecast help COMMAND` says how one is used; see diodecast(1) for the rest.\n");
+}
+
+static int unknown(const char *name)
+{
+    log_error("there is no command '%s'; `diodecast help` lists them", name);
+    return EX_USAGE;
+}
+
+static int command_help(int argc, char **argv)
+{
+    if (argc > 2)
+        return command_usage("help");
+    if (argc < 2) {
+        print_commands(stdout);
+        return EX_OK;
+    }
+    const struct command *command = find(argv[1]);
+    if (command == NULL)
+        return unknown(argv[1]);
+    printf("usage: diodecast %s %s\n\n%s\n", command->name, command->synopsis, command->summary);
+    return EX_OK;
+}
+
+int main(int argc, char **argv)
+{
+    log_open("diodecast", LOG_LEVEL_NOTICE);
+    if (signature_init() != STATUS_OK) {
+        log_error("libsodium can't be started");
+        return EX_SOFTWARE;
+    }
+    if (argc < 2) {
+        print_commands(stderr);
+        return EX_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0) {
+        puts("diodecast " DIODECAST_VERSION);
+        return EX_OK;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    const struct command *command = find(name);
+    if (command == NULL)
+        return unknown(name);
+
+    int code = command->run(argc - 1, argv + 1);
+    /* A report that did not reach its reader must not look like success: `diodecast status ... > /dev/full`. */
+    if ((ferror(stdout) || fclose(stdout) != 0) && code == EX_OK) {
+        log_error("standard output can't be written");
+        code = EX_IOERR;
+    }
+    return code;
+}
