@@ -30,7 +30,7 @@ LIBS  := libuv liburing libcrypto libxxhash libsodium libprotobuf-c libisal sqli
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
 PKG_LIBS   = $(shell pkg-config --libs $(LIBS))
 
-WARNINGS  := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Werror
+WARNINGS  := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Werror
 HARDENING := -fstack-protector-strong -fcf-protection -fPIE
 OPTIMIZE  ?= -O2 -g
 ifeq ($(SAN),)
@@ -54,7 +54,7 @@ TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
 SENDER_CORE   := pack schedule encode interleave pace
-RECEIVER_CORE := gather decode unpack assembly catalog knowledge
+RECEIVER_CORE := gather decode unpack extents assembly catalog knowledge
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 
 PROGRAMS := $(OUT)/diodecast-sender $(OUT)/diodecast-receiver $(OUT)/diodecast $(OUT)/diodecast-impair
@@ -62,7 +62,7 @@ UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT     := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC))
 SIM      := $(OUT)/tests/sim/sim
 
-.PHONY: all help deps demo check check-long lint bench fuzz install clean format tests
+.PHONY: all help deps demo check check-long lint bench fuzz install clean format tests threaded-tests fuzz-programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
@@ -70,6 +70,7 @@ SIM      := $(OUT)/tests/sim/sim
 all: $(PROGRAMS) ## build the programs into build/
 
 tests: all $(UNIT) $(SIM)
+threaded-tests: all $(OUT)/tests/unit/test_threads
 
 $(OUT)/lib%.a:
 	$(call say,AR,$@)
@@ -121,7 +122,93 @@ $(SIM): $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libcore.a $(OUT)/libcom
 	$(link)
 	$(call do_link)
 
-clean:
+# The yardstick of tests/bench/bench.py.
+$(OUT)/tests/bench/bare: $(OUT)/tests/bench/bare.o $(OUT)/libcommon.a
+	$(link)
+	$(call do_link)
+
+# Fuzz targets are libFuzzer's, so everything below them is compiled by clang once more, in a folder of its own.
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+ifeq ($(OUT),$(BUILD)/fuzz)
+$(OUT)/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libcommon.a
+	$(link)
+	$(call do_link,-fsanitize=fuzzer)
+endif
+fuzz-programs:
+	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzzer-no-link,address,undefined OUT=$(BUILD)/fuzz \
+		WARNINGS='-Wall -Wextra -Werror' $(patsubst %,$(BUILD)/fuzz/fuzz_%,$(FUZZ_NAMES))
+
+JOBS := $(shell nproc)
+submake = $(Q)$(MAKE) --no-print-directory -j$(JOBS)
+CHECK_ENV = BUILD=$(BUILD)
+
+# All variants, each in its folder.
+define build_variants
+	$(submake) tests
+	$(submake) SAN=address,undefined tests
+	$(submake) SAN=thread threaded-tests
+	$(submake) fuzz-programs
+endef
+
+deps: ## install the Debian packages that are missing (all of build, demo, check, lint, bench)
+	$(Q)tools/deps.sh
+
+demo: ## install what is missing, build, and show the pair at work over a lossy link on this machine
+	$(Q)tools/deps.sh build demo
+	$(submake) all
+	$(Q)$(CHECK_ENV) tools/demo.sh
+
+check: ## install what is missing, build and run all tests (below 25 minutes on two cores)
+	$(Q)tools/deps.sh build demo check
+	$(build_variants)
+	$(Q)$(CHECK_ENV) tests/check.sh
+
+check-long: ## as check, with more seeds, longer fuzzing and the long system tests
+	$(Q)tools/deps.sh build demo check
+	$(build_variants)
+	$(Q)$(CHECK_ENV) DIODECAST_LONG=1 tests/check.sh
+
+fuzz: ## fuzz every target for FUZZ_SECONDS (60) each
+	$(Q)tools/deps.sh build check
+	$(submake) fuzz-programs
+	$(Q)$(CHECK_ENV) tests/check.sh fuzz
+
+bench: ## measure throughput beside the yardsticks, in one run
+	$(Q)tools/deps.sh build bench
+	$(submake) all $(OUT)/tests/bench/bare
+	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 tests/bench/bench.py
+
+lint: ## formatting, static analysis, man pages, and the rules of CONTRIBUTING.md
+	$(Q)tools/deps.sh build lint
+	$(submake) $(PB_H)
+	$(Q)LINT_CFLAGS="$(filter-out -DDIODECAST_VERSION=%,$(BASE_CFLAGS)) -DDIODECAST_VERSION=\"$(VERSION)\"" tools/lint.sh
+
+format: ## format the C sources in place
+	$(Q)git ls-files -co --exclude-standard -- '*.[ch]' | xargs clang-format -i
+
+# A unit may name the folder of the programs as @BINDIR@.
+install: all ## install below $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	$(Q)for page in $(wildcard */*.1 */*.5 */*.8); do \
+		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; \
+	done
+	$(Q)for unit in $(wildcard systemd/*.service systemd/*.socket systemd/*.target); do \
+		install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} && \
+		sed -i 's|@BINDIR@|$(PREFIX)/bin|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; \
+	done
+	$(Q)for kind in sysusers tmpfiles sysctl; do \
+		for file in $(wildcard systemd/*.conf); do \
+			case $$file in *.$$kind.conf) ;; *) continue ;; esac; \
+			name=$${file##*/}; \
+			install -D -m 0644 $$file $(DESTDIR)$(PREFIX)/lib/$$kind.d/$${name%.$$kind.conf}.conf || exit; \
+		done; \
+	done
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+clean: ## remove the build folder
 	rm -rf $(BUILD)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -328,5 +328,5 @@ enum status signature_from_file_text(const char *text, size_t size, struct signa
         return STATUS_INVALID;
     signature->has_comment = true;
     memcpy(signature->trusted_comment, comment + prefix, length - prefix);
-    return STATUS_OK;
+    return comment_is_line(signature->trusted_comment) ? STATUS_OK : STATUS_INVALID;
 }

@@ -79,7 +79,7 @@ static bool fits(const ProtobufCFieldDescriptor *declared, const struct field *f
     case PROTOBUF_C_TYPE_SINT64:
         return field->wire == FIELD_VARINT;
     default:
-        assert(!"a type that diodecast.proto does not use");
+        assert(false && "a type that diodecast.proto does not use");
         return false;
     }
 }

@@ -166,11 +166,14 @@ static void count_held(struct assembly *assembly, uint64_t added, uint64_t remov
     assembly->budget->held += added - removed;
 }
 
-static bool may_hold(const struct assembly *assembly, const struct assembly_artifact *artifact, uint64_t size)
+static bool may_hold(const struct assembly *assembly, const struct assembly_artifact *artifact, struct extent range)
 {
     const struct assembly_budget *budget = assembly->budget;
-    /* In order of arrival nothing grows but the one range inside the struct, whatever the budget says. */
-    if (artifact->held.count > 1 && budget->memory >= budget->memory_limit)
+    uint64_t size = range.end - range.first;
+    /* What joins a range that is there takes no memory, whatever the budget says. */
+    bool joins = artifact->held.count == 0 || extents_contain(&artifact->held, range.end) ||
+                 (range.first > 0 && extents_contain(&artifact->held, range.first - 1));
+    if (!joins && budget->memory >= budget->memory_limit)
         return false;
     return size <= budget->held_limit && budget->held <= budget->held_limit - size;
 }
@@ -198,11 +201,11 @@ enum assembly_outcome assembly_data(struct assembly *assembly, const struct fram
     struct extent hole = {data->offset, data->offset};
     while (extents_hole(&artifact->held, hole.end, end, &hole)) {
         size_t before = extents_memory(&artifact->held);
-        uint64_t size = hole.end - hole.first;
-        if (!may_hold(assembly, artifact, size) ||
+        if (!may_hold(assembly, artifact, hole) ||
             !extents_add(&artifact->held, hole.first, hole.end, ASSEMBLY_EXTENTS))
             return ASSEMBLY_LIMIT;
         account(assembly, before, extents_memory(&artifact->held));
+        uint64_t size = hole.end - hole.first;
         count_held(assembly, size, 0);
         assembly->progress_ns = now_ns;
         write(context, assembly, data->artifact, artifact, hole.first, data->bytes + (hole.first - data->offset),

@@ -42,9 +42,9 @@ struct assembly_artifact {
     bool size_signed;
 
     /* The rest is the store's. */
-    bool placed;   /* `place` is valid */
-    bool reread;   /* what was hashed on arrival is void: the verifier reads it all */
-    uint64_t place; /* offset in the transfer's file of small artifacts */
+    bool placed;     /* `place` is valid */
+    bool reread;     /* what was hashed on arrival is void: the verifier reads it all */
+    uint64_t place;  /* offset in the transfer's file of small artifacts */
     uint64_t hashed; /* bytes from the start that went into `digest`, or into `sha256` when it is the size */
     struct digest *digest;
     void *file;
@@ -55,8 +55,8 @@ struct assembly {
     uint8_t id[TRANSFER_ID_SIZE];
     uint32_t sender_id;
     enum assembly_state state;
-    bool announced; /* vouched for by a signature: ANNOUNCE or manifest */
-    bool admitted;  /* there was room for it when it was announced; data of others is not kept */
+    bool announced;  /* vouched for by a signature: ANNOUNCE or manifest */
+    bool admitted;   /* there was room for it when it was announced; data of others is not kept */
     bool incomplete; /* last answer of assembly_is_incomplete() */
     char channel[LIMIT_CHANNEL_LENGTH + 1];
     char name[LIMIT_COMPONENT_LENGTH + 1];
@@ -87,9 +87,9 @@ struct assembly {
     struct assembly_budget *budget;
     size_t memory; /* taken from the budget */
 
-    void *stage;                     /* the store's */
-    struct assembly *next;           /* the catalog's hash chain */
-    struct assembly *older, *newer;  /* the catalog's list by progress */
+    void *stage;                    /* the store's */
+    struct assembly *next;          /* the catalog's hash chain */
+    struct assembly *older, *newer; /* the catalog's list by progress */
 };
 
 /* `budget` is borrowed. NULL when it has no room. */

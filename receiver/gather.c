@@ -5,20 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "receiver/arena.h"
+#include "receiver/loss.h"
+
 enum {
-    WINDOW_SLACK = 64,    /* SBNs beside twice the depth, for short groups */
-    TABLE_SIZE = 16384,   /* slots, by SBN; a power of two */
-    GROUPS = 16,          /* whose geometry is remembered */
-    HISTORY = 32,         /* samples of where the newest group began */
-    SEQUENCES = 1 << 16,  /* newest datagram sequence numbers, one bit each */
-    ENTRY_ALIGNMENT = 64, /* a cache line, and enough for every vector instruction */
+    WINDOW_SLACK = 64,  /* SBNs beside twice the depth, for short groups */
+    TABLE_SIZE = 16384, /* slots, by SBN; a power of two */
+    GROUPS = 16,        /* whose geometry is remembered */
+    HISTORY = 32,       /* samples of where the newest group began */
 };
 #define HISTORY_STEP_NS UINT64_C(500000000)
-/* No outage that anyone counts lets so many datagrams pass: the numbers are forged, or were and are true again. */
-#define SEQUENCE_JUMP (UINT64_C(1) << 32)
 
-_Static_assert(2 * LIMIT_DEPTH + WINDOW_SLACK <= TABLE_SIZE, "a slot is never shared inside the window");
-_Static_assert((TABLE_SIZE & (TABLE_SIZE - 1)) == 0 && (SEQUENCES & (SEQUENCES - 1)) == 0, "indexes are masked");
+/* Groups may overlap where someone forges them: the blocks of an older one reach beyond the end of the newest. */
+_Static_assert(3 * LIMIT_DEPTH + WINDOW_SLACK <= TABLE_SIZE, "no two SBNs of the window share a slot");
+_Static_assert((TABLE_SIZE & (TABLE_SIZE - 1)) == 0, "a remainder is a mask");
 _Static_assert(HISTORY *HISTORY_STEP_NS > GATHER_GIVE_UP_NS, "the history reaches back far enough");
 
 enum block_state {
@@ -34,20 +34,12 @@ enum block_state {
 struct entry {
     struct block block; /* first, so that a block leads to its entry */
     struct entry *next; /* in the list of ready ones */
-    struct ring *ring;
-    size_t span;         /* bytes in the ring, header included */
+    struct arena *arena;
     uint64_t touched_ns; /* newest datagram */
     enum block_state state;
     uint32_t conflicts;
     uint16_t depth, group_index;
-};
-
-/* Entries lie from tail to head; once wrapped, from tail to lap_end and from 0 to head. */
-struct ring {
-    uint8_t *base;
-    size_t size, head, tail, lap_end;
-    unsigned count; /* entries that are not reclaimed */
-    bool wrapped;
+    _Alignas(ARENA_ALIGNMENT) uint8_t symbols[];
 };
 
 struct slot {
@@ -70,8 +62,8 @@ struct gather {
     uint32_t sender_id;
     uint8_t lane;
 
-    struct ring rings[2];
-    unsigned active; /* index of the ring that new blocks go to */
+    struct arena arenas[2];
+    unsigned active; /* index of the arena that new blocks go to */
 
     bool anchored; /* a first group was seen: the following hold */
     struct group groups[GROUPS];
@@ -90,73 +82,14 @@ struct gather {
     uint64_t expiry_ns; /* no open block is given up before */
     struct entry *ready_first, *ready_last;
 
-    bool counting;
-    uint64_t first_sequence, highest_sequence;
-    uint64_t sequences[SEQUENCES / 64];
-
+    struct loss loss;
     struct gather_counters counters;
     struct slot slots[TABLE_SIZE];
 };
 
-/* Ring of entries. */
-
-static void ring_init(struct ring *ring, uint8_t *base, size_t size)
+static size_t entry_size(uint8_t k, uint8_t r, uint16_t symbol_size)
 {
-    assert((uintptr_t)base % ENTRY_ALIGNMENT == 0);
-    *ring = (struct ring){.base = base, .size = size / ENTRY_ALIGNMENT * ENTRY_ALIGNMENT};
-}
-
-static struct entry *ring_at(const struct ring *ring, size_t offset)
-{
-    return (struct entry *)(void *)(ring->base + offset);
-}
-
-static struct entry *ring_allocate(struct ring *ring, size_t span)
-{
-    if (ring->count == 0) {
-        ring->head = ring->tail = 0;
-        ring->wrapped = false;
-    }
-    if (!ring->wrapped && ring->size - ring->head < span && ring->tail >= span) {
-        ring->lap_end = ring->head;
-        ring->head = 0;
-        ring->wrapped = true;
-    }
-    if ((ring->wrapped ? ring->tail : ring->size) - ring->head < span)
-        return NULL;
-    struct entry *entry = ring_at(ring, ring->head);
-    ring->head += span;
-    ring->count++;
-    return entry;
-}
-
-static size_t ring_next(const struct ring *ring, size_t offset)
-{
-    offset += ring_at(ring, offset)->span;
-    return ring->wrapped && offset == ring->lap_end ? 0 : offset;
-}
-
-static void ring_reclaim(struct ring *ring)
-{
-    while (ring->count > 0 && ring_at(ring, ring->tail)->state == STATE_FREE) {
-        size_t next = ring_next(ring, ring->tail);
-        if (next < ring->tail)
-            ring->wrapped = false;
-        ring->tail = next;
-        ring->count--;
-    }
-}
-
-static size_t entry_span(uint8_t k, uint8_t r, uint16_t symbol_size)
-{
-    size_t size = sizeof(struct entry) + ENTRY_ALIGNMENT + ((size_t)k + r) * symbol_size;
-    return (size + ENTRY_ALIGNMENT - 1) / ENTRY_ALIGNMENT * ENTRY_ALIGNMENT;
-}
-
-static uint8_t *entry_symbols(struct entry *entry)
-{
-    uintptr_t end = (uintptr_t)(entry + 1);
-    return (uint8_t *)((end + ENTRY_ALIGNMENT - 1) / ENTRY_ALIGNMENT * ENTRY_ALIGNMENT);
+    return sizeof(struct entry) + ((size_t)k + r) * symbol_size;
 }
 
 /* Slots and states. */
@@ -223,48 +156,43 @@ static void release_all(struct gather *gather)
     assert(gather->waiting == 0);
 }
 
-/* Ends an open block. Its memory comes back with ring_reclaim(). */
-static void end_open(struct gather *gather, struct entry *entry)
+/* Ends an open block; nothing is known of its SBN then. */
+static struct slot *end_open(struct gather *gather, struct entry *entry)
 {
     assert(entry->state == STATE_OPEN);
-    entry->state = STATE_FREE;
-    gather->open--;
     struct slot *slot = slot_find(gather, entry->block.sbn);
     assert(slot != NULL && slot->entry == entry);
     slot->entry = NULL;
     slot->state = STATE_FREE;
+    entry->state = STATE_FREE;
+    gather->open--;
+    arena_free(entry->arena, entry);
+    return slot;
 }
 
 static void give_up(struct gather *gather, struct entry *entry, enum datagram_drop answer)
 {
-    end_open(gather, entry);
-    struct slot *slot = slot_claim(gather, entry->block.sbn);
+    struct slot *slot = end_open(gather, entry);
     slot->state = STATE_OVER;
     slot->answer = (uint8_t)answer;
     gather->counters.blocks_given_up++;
 }
 
-static void give_up_silent(struct gather *gather, struct ring *ring, uint64_t now_ns)
-{
-    size_t offset = ring->tail;
-    for (unsigned i = 0; i < ring->count; i++, offset = ring_next(ring, offset)) {
-        struct entry *entry = ring_at(ring, offset);
-        if (entry->state != STATE_OPEN)
-            continue;
-        uint64_t expiry_ns = entry->touched_ns + GATHER_GIVE_UP_NS;
-        if (expiry_ns <= now_ns)
-            give_up(gather, entry, DATAGRAM_DROP_LATE);
-        else if (expiry_ns < gather->expiry_ns)
-            gather->expiry_ns = expiry_ns;
-    }
-    ring_reclaim(ring);
-}
-
 static void give_up_expired(struct gather *gather, uint64_t now_ns)
 {
     gather->expiry_ns = UINT64_MAX;
-    for (unsigned i = 0; i < 2; i++)
-        give_up_silent(gather, &gather->rings[i], now_ns);
+    for (unsigned i = 0; i < 2; i++) {
+        struct arena *arena = &gather->arenas[i];
+        struct entry *next = NULL;
+        for (struct entry *entry = arena_first(arena); entry != NULL; entry = next) {
+            next = arena_next(arena, entry);
+            uint64_t expiry_ns = entry->touched_ns + GATHER_GIVE_UP_NS;
+            if (entry->state == STATE_OPEN && expiry_ns <= now_ns)
+                give_up(gather, entry, DATAGRAM_DROP_LATE);
+            else if (entry->state == STATE_OPEN && expiry_ns < gather->expiry_ns)
+                gather->expiry_ns = expiry_ns;
+        }
+    }
     release_in_order(gather);
 }
 
@@ -282,8 +210,6 @@ static void raise_floor(struct gather *gather, uint64_t floor)
         if (slot->state == STATE_OPEN && slot->sbn < floor)
             give_up(gather, slot->entry, DATAGRAM_DROP_LATE);
     }
-    ring_reclaim(&gather->rings[0]);
-    ring_reclaim(&gather->rings[1]);
 }
 
 static void slide_window(struct gather *gather)
@@ -366,70 +292,38 @@ static bool group_accept(struct gather *gather, const struct datagram *datagram,
     return true;
 }
 
-/* Loss by gaps of the sequence number. */
-static void note_sequence(struct gather *gather, uint64_t sequence)
-{
-    uint64_t highest = gather->highest_sequence;
-    uint64_t distance = sequence > highest ? sequence - highest : highest - sequence;
-    uint64_t bit = UINT64_C(1) << sequence % 64;
-    uint64_t *word = &gather->sequences[sequence % SEQUENCES / 64];
-
-    if (!gather->counting || distance > SEQUENCE_JUMP) {
-        gather->counting = true;
-        gather->first_sequence = gather->highest_sequence = sequence;
-        memset(gather->sequences, 0, sizeof gather->sequences);
-    } else if (sequence > highest) {
-        gather->counters.lost += distance - 1;
-        gather->highest_sequence = sequence;
-        if (distance >= SEQUENCES)
-            memset(gather->sequences, 0, sizeof gather->sequences);
-        else
-            for (uint64_t i = highest + 1; i < sequence; i++)
-                gather->sequences[i % SEQUENCES / 64] &= ~(UINT64_C(1) << i % 64);
-    } else if (distance >= SEQUENCES || (*word & bit) != 0) {
-        return; /* a copy, or too old to tell */
-    } else if (sequence < gather->first_sequence) {
-        gather->counters.lost += gather->first_sequence - sequence - 1;
-        gather->first_sequence = sequence;
-    } else {
-        gather->counters.lost--;
-    }
-    *word |= bit;
-}
-
 /* Blocks. */
 
 static void need_memory(struct gather *gather, const struct datagram *datagram)
 {
-    size_t span = entry_span(datagram->source_symbols, datagram->repair_symbols, datagram->symbol_size);
-    uint64_t needed = (2 * (uint64_t)datagram->depth + 1) * span; /* one more is lost where the ring wraps */
+    size_t size = entry_size(datagram->source_symbols, datagram->repair_symbols, datagram->symbol_size);
+    uint64_t needed = (2 * (uint64_t)datagram->depth + 1) * arena_span(size); /* one is lost where the ring wraps */
     if (needed > gather->counters.memory_needed)
         gather->counters.memory_needed = needed;
 }
 
-/* The oldest entry of a full ring is given up when it is open; what is complete has a claim to be popped first. */
-static struct entry *allocate(struct gather *gather, size_t span)
+/* The oldest block of a full arena is given up when it is open; what is complete has a claim to be popped first. */
+static struct entry *allocate(struct gather *gather, size_t size)
 {
-    struct ring *ring = &gather->rings[gather->active];
+    struct arena *arena = &gather->arenas[gather->active];
     for (;;) {
-        struct entry *entry = ring_allocate(ring, span);
+        struct entry *entry = arena_allocate(arena, size);
         if (entry != NULL)
             return entry;
-        struct entry *oldest = ring->count > 0 ? ring_at(ring, ring->tail) : NULL;
-        if (oldest == NULL || oldest->state != STATE_OPEN || span > ring->size) {
+        struct entry *oldest = arena_first(arena);
+        if (oldest == NULL || oldest->state != STATE_OPEN || arena_span(size) > arena->size) {
             release_all(gather);
             return NULL;
         }
         give_up(gather, oldest, DATAGRAM_DROP_MEMORY);
-        ring_reclaim(ring);
     }
 }
 
 static struct entry *open_block(struct gather *gather, const struct datagram *datagram, uint64_t now_ns)
 {
     struct slot *slot = slot_claim(gather, datagram->sbn);
-    size_t span = entry_span(datagram->source_symbols, datagram->repair_symbols, datagram->symbol_size);
-    struct entry *entry = allocate(gather, span);
+    size_t size = entry_size(datagram->source_symbols, datagram->repair_symbols, datagram->symbol_size);
+    struct entry *entry = allocate(gather, size);
     if (entry == NULL) {
         need_memory(gather, datagram);
         /* A block that has lost more symbols than can be repaired would only take the place of others. */
@@ -451,9 +345,8 @@ static struct entry *open_block(struct gather *gather, const struct datagram *da
                   .sbn = datagram->sbn,
                   .repeat_of = datagram->repeat_of,
                   .block_hash = datagram->block_hash,
-                  .symbols = entry_symbols(entry)},
-        .ring = &gather->rings[gather->active],
-        .span = span,
+                  .symbols = entry->symbols},
+        .arena = &gather->arenas[gather->active],
         .state = STATE_OPEN,
         .depth = datagram->depth,
         .group_index = datagram->group_index,
@@ -490,7 +383,6 @@ static struct entry *find_or_open(struct gather *gather, const struct datagram *
             return NULL;
         }
         end_open(gather, entry);
-        ring_reclaim(entry->ring);
         slot = NULL;
     }
     *drop = DATAGRAM_DROP_MEMORY;
@@ -525,9 +417,6 @@ static enum datagram_drop take(struct gather *gather, const struct datagram *dat
     gather->in_window_ns = now_ns;
     if (!group_accept(gather, datagram, now_ns))
         return DATAGRAM_DROP_CONFLICT;
-    if (datagram->sbn < gather->floor || datagram->sbn >= window_end(gather))
-        return DATAGRAM_DROP_LATE; /* of a group deeper than the window; or beyond the newest group, which overlaps it
-                                    */
     enum datagram_drop drop;
     struct entry *entry = find_or_open(gather, datagram, now_ns, &drop);
     if (entry == NULL)
@@ -553,11 +442,38 @@ enum datagram_drop gather_push(struct gather *gather, const struct datagram *dat
            datagram->lane == gather->lane);
     gather->last_ns = now_ns;
     gather->counters.datagrams++;
-    note_sequence(gather, datagram->sequence);
+    loss_note(&gather->loss, datagram->sequence);
+    gather->counters.lost = gather->loss.lost;
     enum datagram_drop drop = take(gather, datagram, symbol, now_ns);
     if (drop != DATAGRAM_OK)
         gather->counters.drops[drop]++;
     return drop;
+}
+
+/* Everything below was followed by a newer group, or by silence, for as long as blocks are kept open. */
+static uint64_t over_by_time(const struct gather *gather, uint64_t now_ns)
+{
+    if (now_ns >= gather->last_ns + GATHER_GIVE_UP_NS)
+        return window_end(gather);
+    uint64_t over = 0;
+    for (unsigned i = 0; i < HISTORY; i++)
+        if (gather->history[i].base > over && now_ns >= gather->history[i].at_ns + GATHER_GIVE_UP_NS)
+            over = gather->history[i].base;
+    return over;
+}
+
+static void advance_passed(struct gather *gather, uint64_t now_ns)
+{
+    uint64_t over = over_by_time(gather, now_ns);
+    if (over < gather->floor)
+        over = gather->floor;
+    if (gather->passed < over)
+        gather->passed = over;
+    for (; gather->passed < window_end(gather); gather->passed++) {
+        struct slot *slot = slot_find(gather, gather->passed);
+        if (slot == NULL || slot->state != STATE_OVER)
+            break;
+    }
 }
 
 struct block *gather_pop(struct gather *gather, uint64_t now_ns)
@@ -567,8 +483,11 @@ struct block *gather_pop(struct gather *gather, uint64_t now_ns)
     if (gather->open > 0 && now_ns >= gather->expiry_ns)
         give_up_expired(gather, now_ns);
     struct entry *entry = gather->ready_first;
-    if (entry == NULL)
+    if (entry == NULL) {
+        if (gather->anchored)
+            advance_passed(gather, now_ns);
         return NULL;
+    }
     gather->ready_first = entry->next;
     entry->state = STATE_HELD;
     gather->held++;
@@ -580,14 +499,14 @@ void gather_return(struct gather *gather, struct block *block)
     struct entry *entry = (struct entry *)(void *)block;
     assert(block->gather == gather && entry->state == STATE_HELD && gather->held > 0);
     gather->held--;
-    entry->state = STATE_FREE;
     struct slot *slot = slot_find(gather, block->sbn);
     if (slot != NULL && slot->entry == entry) {
         slot->entry = NULL;
         slot->state = STATE_OVER;
         slot->answer = DATAGRAM_DROP_DUPLICATE;
     }
-    ring_reclaim(entry->ring);
+    entry->state = STATE_FREE;
+    arena_free(entry->arena, entry);
 }
 
 void gather_finish(struct gather *gather)
@@ -613,41 +532,17 @@ uint64_t gather_deadline_ns(const struct gather *gather)
     return deadline_ns;
 }
 
-/* Everything below was followed by a newer group, or by silence, for as long as blocks are kept open. */
-static uint64_t over_by_time(const struct gather *gather, uint64_t now_ns)
-{
-    if (now_ns >= gather->last_ns + GATHER_GIVE_UP_NS)
-        return window_end(gather);
-    uint64_t over = 0;
-    for (unsigned i = 0; i < HISTORY; i++)
-        if (gather->history[i].base > over && now_ns >= gather->history[i].at_ns + GATHER_GIVE_UP_NS)
-            over = gather->history[i].base;
-    return over;
-}
-
 uint64_t gather_passed_sbn(struct gather *gather, uint64_t now_ns)
 {
     if (!gather->anchored)
         return 0;
-    uint64_t over = over_by_time(gather, now_ns);
-    if (over < gather->floor)
-        over = gather->floor;
-    if (gather->passed < over)
-        gather->passed = over;
-    for (; gather->passed < window_end(gather); gather->passed++) {
-        struct slot *slot = slot_find(gather, gather->passed);
-        if (slot == NULL || slot->state != STATE_OVER)
-            break;
-    }
+    advance_passed(gather, now_ns);
     uint64_t passed = gather->passed;
     for (unsigned i = 0; i < 2; i++) {
-        const struct ring *ring = &gather->rings[i];
-        size_t offset = ring->tail;
-        for (unsigned j = 0; j < ring->count; j++, offset = ring_next(ring, offset)) {
-            const struct entry *entry = ring_at(ring, offset);
-            if (entry->state != STATE_FREE && entry->block.sbn < passed)
+        const struct arena *arena = &gather->arenas[i];
+        for (const struct entry *entry = arena_first(arena); entry != NULL; entry = arena_next(arena, entry))
+            if (entry->block.sbn < passed)
                 passed = entry->block.sbn;
-        }
     }
     return passed;
 }
@@ -660,7 +555,7 @@ struct gather *gather_create(uint32_t sender_id, uint8_t lane, uint64_t epoch, u
     gather->sender_id = sender_id;
     gather->lane = lane;
     gather->epoch = epoch;
-    ring_init(&gather->rings[0], arena, arena_size);
+    arena_init(&gather->arenas[0], arena, arena_size);
     return gather;
 }
 
@@ -676,12 +571,12 @@ void gather_move(struct gather *gather, uint8_t *arena, size_t arena_size)
 {
     assert(!gather_moving(gather));
     gather->active ^= 1;
-    ring_init(&gather->rings[gather->active], arena, arena_size);
+    arena_init(&gather->arenas[gather->active], arena, arena_size);
 }
 
 bool gather_moving(const struct gather *gather)
 {
-    return gather->rings[gather->active ^ 1].count > 0;
+    return !arena_is_empty(&gather->arenas[gather->active ^ 1]);
 }
 
 uint64_t gather_epoch(const struct gather *gather)

@@ -41,14 +41,19 @@ struct config {
     size_t channel_count;
     /* Derived by config_load(): */
     uint16_t symbol_size; /* from mtu, or from the route when mtu = auto (at most 9000) */
-    uint16_t depth;       /* ceil(datagrams in burst at rate / (repair_symbols / 2)), within limits */
+    uint16_t depth;       /* config_depth() of the whole rate, also with several lanes: one of them may have it all */
     char interface[16];   /* of the route to peer */
 };
 
-/* Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one. *config is usable only on STATUS_OK;
- * config_deinit() frees it. */
+/*
+ * Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one, STATUS_SYSTEM when the file can't be
+ * read. *config is usable only on STATUS_OK; config_deinit() frees it. Loads the keys to see that they are sound, so
+ * signature_init() comes first.
+ */
 MUST_CHECK enum status config_load(const char *file, struct config *config);
 void config_deinit(struct config *config);
+/* Blocks in an interleave group: ceil(datagrams in the burst / (repair_symbols / 2)), at least 1. Pure. */
+uint64_t config_depth(uint64_t rate_bits_per_s, uint64_t burst_ns, uint64_t wire_bits, uint32_t repair_symbols);
 /* The channel's own section or the defaults (normal, settle, refuse). Never NULL. */
 const struct config_channel *config_channel_find(const struct config *config, const char *name);
 

@@ -74,8 +74,7 @@ enum status ledger_open(const char *state_directory, struct ledger **ledger)
     struct ledger *made = calloc(1, sizeof *made);
     assert(made != NULL);
     pthread_mutex_init(&made->mutex, NULL);
-    enum status status =
-        db_open(file, APPLICATION_ID, schema, (unsigned)(sizeof schema / sizeof schema[0]), &made->db);
+    enum status status = db_open(file, APPLICATION_ID, schema, (unsigned)(sizeof schema / sizeof schema[0]), &made->db);
     if (status == STATUS_OK)
         status = load_chain_id(made);
     if (status != STATUS_OK) {
@@ -330,8 +329,8 @@ static void copy_text(char *out, size_t size, sqlite3_stmt *statement, int colum
     snprintf(out, size, "%s", text != NULL ? text : "");
 }
 
-#define COLUMNS                                                                                                        \
-    "SELECT id, channel, name, origin_user, device, inode, state, claimed_at_ns, finished_at_ns, bytes, sequence "     \
+#define COLUMNS                                                                                                    \
+    "SELECT id, channel, name, origin_user, device, inode, state, claimed_at_ns, finished_at_ns, bytes, sequence " \
     "FROM transfer "
 
 /* False when the row is damaged. */

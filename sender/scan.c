@@ -23,7 +23,8 @@ enum {
     REASON_SIZE = 400,
     SHOWN_SIZE = 220, /* of a path in a reason */
     POOL_BLOCK_SIZE = 64 << 10,
-    /* Most that an entry takes in the statement beside its path and target: tags, lengths, kind, size, time, SHA-256. */
+    /* Most that an entry takes in the statement beside its path and target: tags, lengths, kind, size, time, SHA-256.
+     */
     ENTRY_OVERHEAD = 80,
     HEAD_SIZE = 4096, /* all of a manifest beside entries and chunk hashes, with room */
 };
@@ -168,8 +169,7 @@ static enum status add(struct walk *walk, int directory_fd, const char *name, co
         return refuse(walk, STATUS_LIMIT, "makes the item larger than max_size = %s; split it or raise the limit",
                       units_format_size(walk->max_size, limit));
     }
-    walk->manifest_size +=
-        ENTRY_OVERHEAD + strlen(entry.path) + (entry.target != NULL ? strlen(entry.target) : 0);
+    walk->manifest_size += ENTRY_OVERHEAD + strlen(entry.path) + (entry.target != NULL ? strlen(entry.target) : 0);
     if (walk->manifest_size + walk->tally.chunk_hashes * CHUNK_HASH_SIZE > LIMIT_MANIFEST_SIZE)
         return refuse(walk, STATUS_LIMIT, "makes the manifest larger than 64 MiB; split the item");
 

@@ -18,13 +18,12 @@
 #include "proto/manifest.h"
 #include "proto/message.h"
 #include "proto/signed.h"
-#include "sender/printable.h"
 
 enum {
     BATCH_SIZE = 256,        /* transfers in one ledger transaction */
+    BATCH_ENTRIES = 1 << 17, /* entries after which a batch is closed, for the memory that its manifests take */
     CHAIN_SHOWN_SIZE = 4,    /* bytes of the chain id in a trusted comment */
     RETRY_NS = 1000 * 1000 * 1000,
-    SHOWN_SIZE = 120,
 };
 
 /* What is being sealed: the statement is written once, the head each time that the ledger assigns numbers. */
@@ -45,6 +44,9 @@ struct seal {
     struct worker *worker;
     atomic_bool stopping;
     atomic_bool stalled;
+    struct transfer *batch[BATCH_SIZE];
+    struct candidate candidates[BATCH_SIZE];
+    struct ledger_seal records[BATCH_SIZE];
 };
 
 static struct manifest_writer *write_statement(const struct transfer *transfer)
@@ -167,8 +169,10 @@ static void post(const struct seal *seal, struct transfer *transfer)
 }
 
 /* Commits the batch; retries as long as the ledger refuses, for the transfers have nowhere else to go. */
-static bool commit(struct seal *seal, struct candidate *candidates, struct ledger_seal *records, size_t count)
+static bool commit(struct seal *seal, size_t count)
 {
+    struct candidate *candidates = seal->candidates;
+    struct ledger_seal *records = seal->records;
     for (;;) {
         for (size_t i = 0; i < count; i++) {
             const struct transfer *transfer = candidates[i].transfer;
@@ -196,25 +200,23 @@ static bool commit(struct seal *seal, struct candidate *candidates, struct ledge
     return true;
 }
 
-static void seal_batch(struct seal *seal, struct transfer **batch, size_t count)
+static void seal_batch(struct seal *seal, size_t count)
 {
-    static _Thread_local struct candidate candidates[BATCH_SIZE];
-    static _Thread_local struct ledger_seal records[BATCH_SIZE];
+    struct transfer **batch = seal->batch;
+    struct candidate *candidates = seal->candidates;
+    const struct ledger_seal *records = seal->records;
     size_t ready = 0;
 
     for (size_t i = 0; i < count; i++) {
-        char shown[SHOWN_SIZE];
         atomic_store(&batch[i]->announced_stage, TRANSFER_STAGE_SEALING);
         if (prepare(seal, batch[i], &candidates[ready])) {
             ready++;
             continue;
         }
-        log_notice("%s/%s is not sent: %s", batch[i]->channel, printable_name(batch[i]->name, shown, sizeof shown),
-                   batch[i]->reason);
         end_unsealed(seal, batch[i]);
         post(seal, batch[i]);
     }
-    bool committed = ready == 0 || commit(seal, candidates, records, ready);
+    bool committed = ready == 0 || commit(seal, ready);
     for (size_t i = 0; i < ready; i++) {
         struct transfer *transfer = candidates[i].transfer;
         manifest_writer_destroy(candidates[i].writer);
@@ -234,17 +236,21 @@ static void seal_batch(struct seal *seal, struct transfer **batch, size_t count)
 static void run(void *context)
 {
     struct seal *seal = context;
-    struct transfer *batch[BATCH_SIZE];
 
     for (;;) {
-        size_t count = 0;
+        size_t count = 0, entries = 0;
         doorbell_arm(seal->bell);
         bool stopping = atomic_load(&seal->stopping);
-        while (count < BATCH_SIZE && (batch[count] = (struct transfer *)mailbox_take(seal->inbox)) != NULL)
-            count++;
+        while (count < BATCH_SIZE && entries < BATCH_ENTRIES) {
+            struct transfer *transfer = (struct transfer *)mailbox_take(seal->inbox);
+            if (transfer == NULL)
+                break;
+            entries += transfer->listing != NULL ? transfer->listing->count : 0;
+            seal->batch[count++] = transfer;
+        }
         if (count > 0) {
             doorbell_disarm(seal->bell);
-            seal_batch(seal, batch, count);
+            seal_batch(seal, count);
         } else if (stopping) {
             doorbell_disarm(seal->bell);
             return;

@@ -23,7 +23,7 @@ enum { PROBLEMS_PRINTED = 100, BUFFER_SIZE = 1 << 20 };
 /* What the manifest lists, for looking up by path what the disk and SHA256SUMS say. */
 struct item {
     char *path;
-    bool is_file;
+    enum manifest_kind kind;
     bool summed; /* its line in SHA256SUMS was seen */
     uint8_t sha256[SHA256_SIZE];
 };
@@ -85,7 +85,7 @@ static void make_listing(struct manifest_reader *reader, struct listing *listing
             assert(listing->items != NULL);
         }
         struct item *item = &listing->items[listing->count++];
-        *item = (struct item){.path = strdup(entry.path), .is_file = entry.kind == MANIFEST_FILE};
+        *item = (struct item){.path = strdup(entry.path), .kind = entry.kind};
         assert(item->path != NULL);
         memcpy(item->sha256, entry.sha256, SHA256_SIZE);
     }
@@ -211,6 +211,8 @@ static void check_entries(struct check *check, struct manifest_reader *reader)
  */
 static void find_extras(struct check *check, int fd, const char *path)
 {
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP || errno == ENOENT))
+        return; /* told already: the entry is no directory */
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     if (directory == NULL) {
         delivered_problem(check->report, *path == '\0' ? "payload" : path, "can't be listed: %s", strerror(errno));
@@ -228,7 +230,7 @@ static void find_extras(struct check *check, int fd, const char *path)
         const struct item *item = find_item(&check->listing, child);
         if (item == NULL)
             delivered_problem(check->report, child, "is not in the manifest");
-        else if (!item->is_file && entry->d_type != DT_LNK)
+        else if (item->kind == MANIFEST_DIRECTORY)
             find_extras(check, beneath_open(dirfd(directory), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
                         child);
         free(child);
@@ -268,9 +270,14 @@ static char *parse_sum(char *line, uint8_t digest[static SHA256_SIZE])
         return name;
     char *out = name;
     for (const char *in = name; *in != '\0'; in++) {
-        if (*in == '\\' && *++in != '\\' && *in != 'n')
+        if (*in != '\\') {
+            *out++ = *in;
+            continue;
+        }
+        in++;
+        if (*in != '\\' && *in != 'n' && *in != 'r')
             return NULL;
-        *out++ = *in == 'n' && in[-1] == '\\' ? '\n' : *in;
+        *out++ = *in == 'n' ? '\n' : *in == 'r' ? '\r' : '\\';
     }
     *out = '\0';
     return name;
@@ -286,7 +293,7 @@ static void check_sum_line(struct check *check, char *line, uint64_t number)
         return;
     }
     struct item *item = find_item(&check->listing, name);
-    if (item == NULL || !item->is_file)
+    if (item == NULL || item->kind != MANIFEST_FILE)
         delivered_problem(check->report, file, "line %" PRIu64 " names a file that is not in the manifest", number);
     else if (item->summed)
         delivered_problem(check->report, file, "line %" PRIu64 " repeats a file", number);
@@ -317,7 +324,7 @@ static void check_sums(struct check *check, int transfer)
     if (ferror(stream))
         delivered_problem(check->report, "SHA256SUMS", "can't be read");
     for (size_t i = 0; i < check->listing.count; i++)
-        if (check->listing.items[i].is_file && !check->listing.items[i].summed)
+        if (check->listing.items[i].kind == MANIFEST_FILE && !check->listing.items[i].summed)
             delivered_problem(check->report, check->listing.items[i].path, "has no line in SHA256SUMS");
     free(line);
     fclose(stream);

@@ -64,8 +64,8 @@ static void print_head(const struct manifest_head *head)
     printf("%-14s%s\n%-14s%s\n%-14s%s\n", "transfer", id, "chain", chain, "previous", previous);
     printf("%-14s%s\n", "signed", time);
     print_text_line("origin user", head->origin_user);
-    printf("%-14s%" PRIu32 " artifacts, %s (%" PRIu64 " bytes)\n", "content", head->artifact_count,
-           units_format_size(head->total_bytes, size), head->total_bytes);
+    printf("%-14s%" PRIu32 " artifact%s, %s (%" PRIu64 " bytes)\n", "content", head->artifact_count,
+           head->artifact_count == 1 ? "" : "s", units_format_size(head->total_bytes, size), head->total_bytes);
 }
 
 static void print_entry(const struct manifest_entry *entry)

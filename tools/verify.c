@@ -87,8 +87,9 @@ static void print_head(const struct manifest_head *head)
     terminal_print(stdout, head->name);
     printf("\nchannel      ");
     terminal_print(stdout, head->channel);
-    printf("\nsequence     %" PRIu64 "\nid           %s\nsigned       %s\ncontent      %" PRIu32 " artifacts, %s\n",
-           head->sequence, id, time, head->artifact_count, units_format_size(head->total_bytes, size));
+    printf("\nsequence     %" PRIu64 "\nid           %s\nsigned       %s\ncontent      %" PRIu32 " artifact%s, %s\n",
+           head->sequence, id, time, head->artifact_count, head->artifact_count == 1 ? "" : "s",
+           units_format_size(head->total_bytes, size));
 }
 
 /* manifest.json is for readers only; that it is there and can be read is all that it promises. */
@@ -184,7 +185,7 @@ int command_verify(int argc, char **argv)
                report.problem_count == 1 ? "" : "s");
         return EX_DATAERR;
     }
-    printf("VERIFIED     %" PRIu64 " artifacts, %s: all there, and nothing else\n", report.artifact_count,
-           units_format_size(report.byte_count, size));
+    printf("VERIFIED     %" PRIu64 " artifact%s, %s: all there, and nothing else\n", report.artifact_count,
+           report.artifact_count == 1 ? "" : "s", units_format_size(report.byte_count, size));
     return EX_OK;
 }

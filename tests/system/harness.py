@@ -326,11 +326,11 @@ class Receiver(Daemon):
 
 
 class Impairer(Program):
-    """build/diodecast-impair between two loopback ports. `damage` are its options."""
+    """build/diodecast-impair between two loopback ports. `damage` are its options, with underscores."""
 
     def __init__(self, directory, port, peer_port, **damage):
         options = [word for name, value in damage.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        super().__init__("diodecast-impair", [BUILD / "diodecast-impair", "--listen", f"127.0.0.1:{port}", "--peer",
+        super().__init__("diodecast-impair", [BUILD / "diodecast-impair", "--listen", f"127.0.0.1:{port}", "--forward",
                                               f"127.0.0.1:{peer_port}", *options], directory)
 
 

@@ -80,7 +80,6 @@ def test_a_transfer_of_which_nothing_arrived_is_known_as_never_seen(pair, scratc
 
 
 def test_losing_as_many_symbols_as_there_is_repair_costs_nothing(pair, scratch):
-
     def drop_first_symbols(view):
         return [] if view.esi < view.r else None
 

@@ -7,7 +7,8 @@ import content
 import pytest
 
 LOSS = {"drop": "1%"}
-EVERYTHING = {"drop": "1%", "burst": "2ms/1s", "duplicate": "1%", "reorder": "1%", "corrupt": "0.5%", "seed": 7}
+EVERYTHING = {"drop": "1%", "burst_every": "1s", "burst_length": "2ms", "duplicate": "1%", "reorder": "1%",
+              "corrupt": "0.5%", "seed": 7}
 
 
 @pytest.mark.parametrize("damage", [None, LOSS, EVERYTHING], ids=["clean", "loss", "everything"])

@@ -173,7 +173,7 @@ static void largest_abort_and_announce_fit_the_smallest_capacity(void **state)
     struct message_abort text = {0};
     memset(text.reason, 'r', LIMIT_REASON_LENGTH);
     struct message_announce announce = {
-        .total_bytes = LIMIT_TRANSFER_SIZE, .artifact_count = LIMIT_ARTIFACTS, .time_ns = INT64_MIN};
+        .total_bytes = LIMIT_TRANSFER_SIZE, .artifact_count = LIMIT_ARTIFACTS, .time_ns = INT64_MAX};
     memset(announce.name, 'n', LIMIT_COMPONENT_LENGTH);
     memset(announce.channel, 'c', LIMIT_CHANNEL_LENGTH);
     assert_int_equal(signature_init(), STATUS_OK);

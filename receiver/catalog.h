@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_CATALOG_H
+#define DIODECAST_RECEIVER_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/trust.h"
+#include "proto/frame.h"
+#include "proto/message.h"
+#include "receiver/assembly.h"
+#include "receiver/unpack.h"
+
+/*
+ * All open transfers, by sender and id: admission, bounds, who makes room for whom, and what each frame does to its
+ * transfer. Sans I/O: what is to be done goes out through struct catalog_actions. One thread.
+ *
+ * Bounds: at most CATALOG_OPEN transfers; those that no signature vouches for share a small quota of their own, so that
+ * forged datagrams can't take the room of real transfers. Where a bound is reached, the one without progress for
+ * longest makes room, if that is at least CATALOG_IDLE_NS.
+ */
+struct catalog;
+
+enum {
+    CATALOG_OPEN = 4096,
+    CATALOG_UNANNOUNCED = 256,
+};
+#define CATALOG_MEMORY             (UINT64_C(384) << 20) /* bytes of tables and manifests */
+#define CATALOG_UNANNOUNCED_MEMORY (UINT64_C(80) << 20)  /* as large as one largest manifest and its table must be */
+#define CATALOG_UNANNOUNCED_BYTES  (UINT64_C(256) << 20) /* of artifacts on disk */
+#define CATALOG_RESERVE            (UINT64_C(64) << 20)  /* free bytes of the intake that admission leaves alone */
+#define CATALOG_IDLE_NS            UINT64_C(10000000000)
+
+/* Why a transfer was closed. */
+enum catalog_end {
+    CATALOG_ABORTED, /* the sender says so */
+    CATALOG_REFUSED, /* its manifest is signed and breaks the rules, or a frame that may not be ignored is unknown */
+    CATALOG_EVICTED, /* made room */
+    CATALOG_FAILED,  /* the owner gave it up (disk) */
+};
+
+struct catalog_actions {
+    /* Whether the ledger has the transfer as delivered or being published. */
+    bool (*is_delivered)(void *context, const uint8_t *transfer_id);
+    assembly_write *write;
+    assembly_reset *reset;
+    /* A manifest was bound: the transfer's sequence is known. */
+    void (*bound)(void *context, struct assembly *assembly);
+    /* Nothing is missing any more; the owner may set state PUBLISHING, then or later. */
+    void (*complete)(void *context, struct assembly *assembly);
+    /* The tables are about to go. Afterwards the owner calls catalog_forget(), not from in here. */
+    void (*closing)(void *context, struct assembly *assembly, enum catalog_end end);
+    /* A whole manifest (Signed message) that was refused; the bytes are borrowed. */
+    void (*refused)(void *context, const struct assembly *assembly, const char *reason, const uint8_t *bytes,
+                    size_t size);
+};
+
+struct catalog_counters {
+    uint64_t announced, not_admitted, bound;
+    uint64_t after_delivery; /* frames of delivered transfers */
+    uint64_t after_end;      /* frames of transfers that are being published or were closed */
+    uint64_t duplicates, conflicts;
+    uint64_t over_limit; /* frames without room: over a quota, or of a transfer not admitted */
+    uint64_t manifests_refused;
+    uint64_t ended[4]; /* by enum catalog_end */
+};
+
+/* `trust` and `actions` are borrowed. NULL when memory is short. */
+struct catalog *catalog_create(const struct trust *trust, const struct catalog_actions *actions, void *context);
+/* Destroys all assemblies; what the owner attached must be gone. */
+void catalog_destroy(struct catalog *catalog);
+
+/* Bytes free in the intake, for admission; UINT64_MAX until told. */
+void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes);
+
+bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
+                            const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+void catalog_announce(struct catalog *catalog, const struct unpack_source *source,
+                      const struct message_announce *announce);
+void catalog_data(struct catalog *catalog, const struct unpack_source *source, const struct frame_data *data);
+void catalog_manifest(struct catalog *catalog, const struct unpack_source *source, const struct frame_manifest *part);
+void catalog_abort(struct catalog *catalog, const struct unpack_source *source, const struct message_abort *message);
+void catalog_refuse(struct catalog *catalog, const struct unpack_source *source,
+                    const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+
+/* assembly_lose() of a transfer in the catalog, which keeps account of the room that is still to be taken. */
+void catalog_lose(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end);
+/* Gives an open transfer up for the owner's reasons; it may come again. */
+void catalog_close(struct catalog *catalog, struct assembly *assembly, enum catalog_end end);
+/* Unlinks and destroys. With `delivered`, later frames of it are dropped without asking the ledger. */
+void catalog_forget(struct catalog *catalog, struct assembly *assembly, bool delivered);
+
+struct assembly *catalog_find(const struct catalog *catalog, uint32_t sender_id,
+                              const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+/* In order of progress, the one without for longest first. `visit` must not close or forget another one. */
+void catalog_each(struct catalog *catalog, void (*visit)(struct assembly *assembly, void *context), void *context);
+unsigned catalog_count(const struct catalog *catalog);
+const struct catalog_counters *catalog_counters(const struct catalog *catalog);
+
+#endif

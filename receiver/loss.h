@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_LOSS_H
+#define DIODECAST_RECEIVER_LOSS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Counts lost datagrams by the gaps of their sequence numbers: highest - lowest + 1, less the distinct ones that came.
+ * Of a number further behind the highest than the memory reaches it can't be told whether it was counted; it changes
+ * nothing. Pure.
+ */
+enum { LOSS_MEMORY = 1 << 16 }; /* newest sequence numbers */
+
+/* No outage that anyone counts lets so many datagrams pass: the number is forged, or true again after a forged one. The
+ * count goes on from there. */
+#define LOSS_JUMP (UINT64_C(1) << 32)
+
+struct loss {
+    bool started;
+    uint64_t lowest, highest;
+    uint64_t lost;
+    uint64_t seen[LOSS_MEMORY / 64]; /* a bit a sequence number, by its remainder */
+};
+
+/* Starts as zeros. Returns false for a sequence number that came before. */
+bool loss_note(struct loss *loss, uint64_t sequence);
+
+#endif

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_BLOCK_H
+#define DIODECAST_SENDER_BLOCK_H
+
+#include <stdint.h>
+
+/*
+ * A source block on its way from the read stage through a lane's send thread and back, empty. Its memory belongs to the
+ * lane's slab for good.
+ */
+struct block {
+    struct block *next; /* for the list of the stage that owns it */
+    uint8_t *symbols;   /* (K + R) * symbol_size bytes; payload first, repair symbols directly behind the k-th */
+
+    /* Filled by the read stage. */
+    unsigned lane;
+    unsigned pending; /* reads that have not landed */
+    uint8_t source_symbols, repair_symbols;
+    uint16_t symbol_size;
+
+    /* Filled by the send thread. */
+    uint64_t block_hash;
+};
+
+#endif

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sender/claim.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/relpath.h"
+#include "sender/filing.h"
+#include "sender/printable.h"
+#include "sender/spool.h"
+
+enum { SHOWN_SIZE = 128, PASSWD_BUFFER_SIZE = 4096 };
+
+/* A batch on its way through the steps. */
+struct batch {
+    const struct claim *claim;
+    struct claim_item *items;
+    size_t count;
+    int channel_fds[CLAIM_BATCH]; /* of each item; -1 when it has none */
+    struct ledger_transfer *intents;
+    size_t intent_count;
+};
+
+/* The owner's name, or the number where there is none that may cross. */
+static void owner_name(uid_t uid, char name[static LIMIT_USER_LENGTH + 1])
+{
+    struct passwd entry, *found = NULL;
+    char buffer[PASSWD_BUFFER_SIZE];
+    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != NULL &&
+        strlen(found->pw_name) <= LIMIT_USER_LENGTH &&
+        relpath_check_text(found->pw_name, strlen(found->pw_name)) == NULL)
+        snprintf(name, LIMIT_USER_LENGTH + 1, "%s", found->pw_name);
+    else
+        snprintf(name, LIMIT_USER_LENGTH + 1, "%u", (unsigned)uid);
+}
+
+static int64_t marker_ctime_ns(int channel_fd, const char *name)
+{
+    char marker[LIMIT_COMPONENT_LENGTH + sizeof ".ready"];
+    struct stat meta;
+    snprintf(marker, sizeof marker, "%s.ready", name);
+    if (fstatat(channel_fd, marker, &meta, AT_SYMLINK_NOFOLLOW) != 0)
+        return INT64_MIN;
+    return (int64_t)meta.st_ctim.tv_sec * 1000000000 + meta.st_ctim.tv_nsec;
+}
+
+static void remove_marker(int channel_fd, const struct claim_item *entry)
+{
+    char marker[LIMIT_COMPONENT_LENGTH + sizeof ".ready"];
+    if (entry->item.rule->complete != CONFIG_COMPLETE_MARKER)
+        return;
+    snprintf(marker, sizeof marker, "%s.ready", entry->item.name);
+    /* One that stays is older than any later item of that name, so it speaks for none. */
+    (void)unlinkat(channel_fd, marker, 0);
+}
+
+/* Says, for an item that could not be claimed, what the operator can do. errno tells why. */
+static void block(const struct batch *batch, size_t index, const char *step)
+{
+    struct claim_item *entry = &batch->items[index];
+    const char *spool = batch->claim->dirs->path, *channel = entry->item.channel;
+    const char *slash = channel[0] != '\0' ? "/" : "";
+    unsigned uid = (unsigned)geteuid();
+    int error = errno;
+    char name[SHOWN_SIZE];
+    printable_name(entry->item.name, name, sizeof name);
+    entry->verdict = SETTLE_BLOCKED;
+    int fd = batch->channel_fds[index];
+    bool channel_writable = fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    if ((error == EACCES || error == EPERM) && !channel_writable)
+        snprintf(entry->message, sizeof entry->message,
+                 "uid %u may not take items out of %s%s%s: run \"setfacl -m u:%u:rwx '%s%s%s'\"", uid, spool, slash,
+                 channel, uid, spool, slash, channel);
+    else if (error == EACCES || error == EPERM)
+        snprintf(
+            entry->message, sizeof entry->message,
+            "belongs to uid %u and may not be moved by uid %u: run \"setfacl -R -m u:%u:rwX '%s%s%s/%s'\" (or keep "
+            "CAP_DAC_OVERRIDE for the sender; \"lsattr\" shows an immutable one)",
+            (unsigned)entry->probe.owner, uid, uid, spool, slash, channel, name);
+    else if (error == EXDEV)
+        snprintf(entry->message, sizeof entry->message,
+                 "%s%s%s is on another file system than %s: run \"umount '%s%s%s'\" and keep the channel inside the "
+                 "spool's file system",
+                 spool, slash, channel, spool, spool, slash, channel);
+    else if (error == ENOSPC || error == EDQUOT)
+        snprintf(entry->message, sizeof entry->message, "the spool's file system is full: make room on %s", spool);
+    else if (error == EROFS)
+        snprintf(entry->message, sizeof entry->message,
+                 "the spool's file system is read-only: run \"mount -o remount,rw\" for %s", spool);
+    else
+        snprintf(entry->message, sizeof entry->message, "%s: %s", step, strerror(error));
+}
+
+/* A transfer with all that is known before the item is listed. */
+static struct transfer *make_transfer(const struct settle_item *item, uid_t owner)
+{
+    struct transfer *transfer = transfer_create();
+    randombytes_buf(transfer->id, sizeof transfer->id);
+    snprintf(transfer->channel, sizeof transfer->channel, "%s", spool_channel_name(item->channel));
+    memcpy(transfer->name, item->name, sizeof transfer->name);
+    owner_name(owner, transfer->origin_user);
+    transfer->priority = item->rule->priority;
+    transfer->symlinks = item->rule->symlinks;
+    return transfer;
+}
+
+static void probe_and_judge(struct batch *batch, size_t index)
+{
+    struct claim_item *entry = &batch->items[index];
+    const struct settle_item *item = &entry->item;
+    int fd = spooldirs_channel(batch->claim->dirs, item->channel);
+    batch->channel_fds[index] = fd;
+    if (fd < 0) {
+        entry->verdict = SETTLE_GONE;
+        if (errno != ENOENT)
+            block(batch, index, "its channel can't be opened");
+        return;
+    }
+    enum status status = probe_item(fd, item->name, true, NULL, NULL, &entry->probe);
+    if (status == STATUS_NOT_FOUND) {
+        entry->verdict = SETTLE_GONE;
+        return;
+    }
+    if (status != STATUS_OK) {
+        block(batch, index, "can't be looked at");
+        return;
+    }
+    entry->probed = true;
+    int64_t marker_ns = item->rule->complete == CONFIG_COMPLETE_MARKER ? marker_ctime_ns(fd, item->name) : INT64_MIN;
+    entry->verdict = settle_judge(item, &entry->probe, marker_ns);
+    if (entry->verdict == SETTLE_TAKE)
+        entry->transfer = make_transfer(item, entry->probe.owner);
+}
+
+static void drop_transfer(struct claim_item *entry)
+{
+    transfer_destroy(entry->transfer);
+    entry->transfer = NULL;
+}
+
+/* Step 1: the intents. False when the ledger refuses; then all is to be tried again. */
+static bool record_intents(struct batch *batch)
+{
+    int64_t now_ns = clock_realtime_ns();
+    batch->intent_count = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct transfer *transfer = batch->items[i].transfer;
+        if (transfer == NULL)
+            continue;
+        struct ledger_transfer *intent = &batch->intents[batch->intent_count++];
+        *intent = (struct ledger_transfer){
+            .device = batch->items[i].probe.device, .inode = batch->items[i].probe.inode, .claimed_at_ns = now_ns};
+        memcpy(intent->id, transfer->id, TRANSFER_ID_SIZE);
+        memcpy(intent->channel, transfer->channel, sizeof intent->channel);
+        memcpy(intent->name, transfer->name, sizeof intent->name);
+        memcpy(intent->origin_user, transfer->origin_user, sizeof intent->origin_user);
+    }
+    if (batch->intent_count == 0 ||
+        ledger_claim(batch->claim->ledger, batch->intents, batch->intent_count) == STATUS_OK)
+        return true;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].transfer == NULL)
+            continue;
+        batch->items[i].verdict = SETTLE_RETRY;
+        drop_transfer(&batch->items[i]);
+    }
+    return false;
+}
+
+/* Step 2: the renames. */
+static void move(struct batch *batch, size_t index)
+{
+    struct claim_item *entry = &batch->items[index];
+    struct transfer *transfer = entry->transfer;
+    enum status status = filing_take(batch->claim->dirs, batch->channel_fds[index], transfer->name, transfer->id,
+                                     &transfer->directory_fd);
+    if (status == STATUS_NOT_FOUND)
+        entry->verdict = SETTLE_GONE;
+    else if (status != STATUS_OK)
+        block(batch, index, "can't be moved to .sending");
+    if (status != STATUS_OK)
+        drop_transfer(entry);
+}
+
+/* Takes the claim back: the item goes to where it was. */
+static void undo(const struct batch *batch, struct claim_item *entry)
+{
+    struct transfer *transfer = entry->transfer;
+    char name[SHOWN_SIZE];
+    enum status status = filing_give_back(batch->claim->dirs, transfer->id, entry->item.channel, transfer->name);
+    if (status == STATUS_EXISTS) {
+        snprintf(entry->message, sizeof entry->message,
+                 "was still written to when it was claimed, and could not go back because a new item has its name");
+        status = filing_refuse(batch->claim->dirs, transfer->id, transfer->name, entry->message);
+        entry->verdict = SETTLE_TAKE;
+        entry->refused = true;
+    }
+    if (status != STATUS_OK)
+        log_error("%s/%s can't leave .sending: %s; the next start of the sender sorts it out", transfer->channel,
+                  printable_name(transfer->name, name, sizeof name), strerror(errno));
+}
+
+/* Step 3: what was renamed is made durable, both ends. Flushing an unchanged directory again costs next to nothing. */
+static void flush(struct batch *batch)
+{
+    bool good = fsync(batch->claim->dirs->sending) == 0;
+    for (size_t i = 0; i < batch->count && good; i++) {
+        if (batch->items[i].transfer == NULL)
+            continue;
+        bool repeated = i > 0 && batch->items[i - 1].transfer != NULL &&
+                        strcmp(batch->items[i - 1].item.channel, batch->items[i].item.channel) == 0;
+        good = fsync(batch->items[i].transfer->directory_fd) == 0 && (repeated || fsync(batch->channel_fds[i]) == 0);
+    }
+    if (good)
+        return;
+    log_error("the spool %s can't be flushed: %s; nothing is claimed until it can", batch->claim->dirs->path,
+              strerror(errno));
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].transfer == NULL)
+            continue;
+        block(batch, i, "the spool can't be flushed");
+        undo(batch, &batch->items[i]);
+    }
+}
+
+bool claim_list(const struct claim *claim, struct transfer *transfer, char reason[static CLAIM_MESSAGE_SIZE])
+{
+    if (scan_item(transfer->directory_fd, transfer->name, transfer->symlinks, claim->config->max_size,
+                  &transfer->listing, reason) != STATUS_OK)
+        return false;
+    transfer->total_bytes = transfer->listing->total_bytes;
+    transfer->artifact_count = transfer->listing->artifact_count;
+    return true;
+}
+
+/* Step 4, in .sending, where nobody else can reach it: what is it? */
+static void inspect(struct batch *batch, size_t index)
+{
+    struct claim_item *entry = &batch->items[index];
+    struct transfer *transfer = entry->transfer;
+    struct probe probe;
+    /* Somebody may have opened it between the probe and the rename; now nobody can any more. */
+    enum status status = probe_item(transfer->directory_fd, transfer->name, true, NULL, NULL, &probe);
+    if (status == STATUS_OK && probe.writers == PROBE_WRITER) {
+        entry->verdict = SETTLE_BUSY;
+        undo(batch, entry);
+        return;
+    }
+    remove_marker(batch->channel_fds[index], entry);
+    if (claim_list(batch->claim, transfer, entry->message))
+        return;
+    char name[SHOWN_SIZE];
+    log_warning("%s/%s is refused: %s", transfer->channel, printable_name(transfer->name, name, sizeof name),
+                entry->message);
+    entry->refused = true;
+    if (filing_refuse(batch->claim->dirs, transfer->id, transfer->name, entry->message) != STATUS_OK)
+        log_error("it can't be moved to .failed: %s; the next start of the sender tries again", strerror(errno));
+}
+
+/* What became of the intents. What fails here is put right by the next start, from what .sending holds. */
+static void record_results(struct batch *batch)
+{
+    struct ledger_change *changes = calloc(batch->intent_count, sizeof *changes);
+    assert(changes != NULL);
+    size_t next = 0;
+    for (size_t i = 0; i < batch->intent_count; i++) {
+        memcpy(changes[i].id, batch->intents[i].id, TRANSFER_ID_SIZE);
+        changes[i].state = LEDGER_RETURNED;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        struct claim_item *entry = &batch->items[i];
+        if (entry->transfer == NULL)
+            continue;
+        while (memcmp(changes[next].id, entry->transfer->id, TRANSFER_ID_SIZE) != 0)
+            next++;
+        if (entry->verdict == SETTLE_TAKE) {
+            changes[next].state = entry->refused ? LEDGER_FAILED : LEDGER_CLAIMED;
+            changes[next].bytes = entry->transfer->total_bytes;
+            changes[next].reason = entry->refused ? entry->message : NULL;
+        }
+        if (entry->refused || entry->verdict != SETTLE_TAKE)
+            drop_transfer(entry);
+    }
+    if (ledger_apply(batch->claim->ledger, changes, batch->intent_count) != STATUS_OK)
+        log_warning("the ledger could not record %zu claims; it will catch up", batch->intent_count);
+    free(changes);
+}
+
+void claim_batch(const struct claim *claim, struct claim_item *items, size_t count)
+{
+    struct batch batch = {.claim = claim, .items = items, .count = count};
+    assert(count <= CLAIM_BATCH);
+    batch.intents = calloc(count, sizeof *batch.intents);
+    assert(batch.intents != NULL);
+    for (size_t i = 0; i < count; i++) {
+        items[i].transfer = NULL;
+        items[i].refused = items[i].probed = false;
+        items[i].message[0] = '\0';
+        probe_and_judge(&batch, i);
+    }
+    if (record_intents(&batch) && batch.intent_count > 0) {
+        for (size_t i = 0; i < count; i++)
+            if (items[i].transfer != NULL)
+                move(&batch, i);
+        flush(&batch);
+        for (size_t i = 0; i < count; i++)
+            if (items[i].transfer != NULL && items[i].verdict == SETTLE_TAKE)
+                inspect(&batch, i);
+        record_results(&batch);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (batch.channel_fds[i] >= 0)
+            close(batch.channel_fds[i]);
+    free(batch.intents);
+}

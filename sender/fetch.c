@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sender/fetch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/ring.h"
+
+enum {
+    SLOTS = 64,
+    BYTES_UNDER_WAY = 1 << 20, /* half of a usual L2 cache, and enough to keep a disk busy with its own read-ahead */
+    BELL = SLOTS,              /* user data of the poll on the bell */
+};
+
+struct slot {
+    struct fetch_piece piece;
+    uint32_t done; /* bytes */
+    bool landed;
+};
+
+struct fetch {
+    struct io_uring ring;
+    struct doorbell *bell;
+    bool bell_watched;
+    unsigned first, count; /* slots in use, a ring */
+    size_t bytes;
+    struct slot slots[SLOTS];
+};
+
+enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
+{
+    *fetch = NULL;
+    struct fetch *made = calloc(1, sizeof *made);
+    assert(made != NULL);
+    made->bell = bell;
+    enum status status = ring_open(SLOTS + 1, 2 * (SLOTS + 1), &made->ring);
+    if (status != STATUS_OK) {
+        free(made);
+        return status;
+    }
+    *fetch = made;
+    return STATUS_OK;
+}
+
+bool fetch_has_room(const struct fetch *fetch)
+{
+    return fetch->count < SLOTS && fetch->bytes < BYTES_UNDER_WAY;
+}
+
+bool fetch_is_empty(const struct fetch *fetch)
+{
+    return fetch->count == 0;
+}
+
+static void start(struct fetch *fetch, unsigned index)
+{
+    struct slot *slot = &fetch->slots[index];
+    const struct fetch_piece *piece = &slot->piece;
+    struct io_uring_sqe *sqe = ring_sqe(&fetch->ring);
+    io_uring_prep_read(sqe, piece->fd, piece->place + slot->done, piece->size - slot->done, piece->offset + slot->done);
+    io_uring_sqe_set_data64(sqe, index);
+}
+
+void fetch_start(struct fetch *fetch, const struct fetch_piece *piece)
+{
+    assert(fetch->count < SLOTS && piece->size > 0);
+    unsigned index = (fetch->first + fetch->count) % SLOTS;
+    fetch->slots[index] = (struct slot){.piece = *piece};
+    fetch->slots[index].piece.error = 0;
+    fetch->count++;
+    fetch->bytes += piece->size;
+    start(fetch, index);
+}
+
+void fetch_submit(struct fetch *fetch)
+{
+    if (io_uring_sq_ready(&fetch->ring) > 0)
+        io_uring_submit(&fetch->ring);
+}
+
+static void take_result(struct fetch *fetch, unsigned index, int result)
+{
+    struct slot *slot = &fetch->slots[index];
+    if (result == -EINTR || result == -EAGAIN) {
+        start(fetch, index);
+        return;
+    }
+    if (result <= 0) {
+        slot->piece.error = result == 0 ? FETCH_ENDED : -result;
+        slot->landed = true;
+        return;
+    }
+    slot->done += (uint32_t)result;
+    assert(slot->done <= slot->piece.size);
+    slot->landed = slot->done == slot->piece.size;
+    if (!slot->landed)
+        start(fetch, index);
+}
+
+static void reap(struct fetch *fetch)
+{
+    struct io_uring_cqe *cqe;
+    while (io_uring_peek_cqe(&fetch->ring, &cqe) == 0) {
+        unsigned index = (unsigned)io_uring_cqe_get_data64(cqe);
+        int result = cqe->res;
+        io_uring_cqe_seen(&fetch->ring, cqe);
+        if (index == BELL)
+            fetch->bell_watched = false;
+        else
+            take_result(fetch, index, result);
+    }
+}
+
+const struct fetch_piece *fetch_peek(struct fetch *fetch)
+{
+    if (fetch->count == 0)
+        return NULL;
+    struct slot *slot = &fetch->slots[fetch->first];
+    if (!slot->landed) {
+        fetch_submit(fetch);
+        reap(fetch);
+    }
+    return slot->landed ? &slot->piece : NULL;
+}
+
+void fetch_release(struct fetch *fetch)
+{
+    assert(fetch->count > 0 && fetch->slots[fetch->first].landed);
+    fetch->bytes -= fetch->slots[fetch->first].piece.size;
+    fetch->first = (fetch->first + 1) % SLOTS;
+    fetch->count--;
+}
+
+void fetch_wait(struct fetch *fetch, uint64_t now_ns, uint64_t deadline_ns)
+{
+    if (!fetch->bell_watched) {
+        struct io_uring_sqe *sqe = ring_sqe(&fetch->ring);
+        io_uring_prep_poll_add(sqe, doorbell_fd(fetch->bell), POLLIN);
+        io_uring_sqe_set_data64(sqe, BELL);
+        fetch->bell_watched = true;
+    }
+    ring_wait(&fetch->ring, now_ns, deadline_ns);
+    reap(fetch);
+}
+
+void fetch_destroy(struct fetch *fetch)
+{
+    if (fetch == NULL)
+        return;
+    while (fetch->count > 0) {
+        if (fetch_peek(fetch) != NULL)
+            fetch_release(fetch);
+        else
+            ring_wait(&fetch->ring, clock_monotonic_ns(), UINT64_MAX);
+    }
+    ring_close(&fetch->ring);
+    free(fetch);
+}

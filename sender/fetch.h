@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_FETCH_H
+#define DIODECAST_SENDER_FETCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/doorbell.h"
+#include "common/status.h"
+
+/*
+ * Reads of artifacts under way in one io_uring: started ahead in the order of packing, across files and blocks, and
+ * taken in that same order. One thread.
+ */
+struct fetch;
+
+enum { FETCH_ENDED = -1 }; /* `error` of a piece: the file ended early */
+
+/* One read of `size` bytes at `offset` of `fd` into `place`. */
+struct fetch_piece {
+    void *owner;
+    struct block *block;
+    uint8_t *place;
+    uint64_t offset;
+    uint32_t size;
+    int fd;
+    bool last; /* of its artifact: who takes the piece closes fd */
+    int error; /* out: 0, an errno value or FETCH_ENDED */
+};
+
+/* In the thread that uses it. `bell` is what else fetch_wait() wakes up for; borrowed. */
+MUST_CHECK enum status fetch_create(struct doorbell *bell, struct fetch **fetch);
+/* Waits for what is under way. */
+void fetch_destroy(struct fetch *fetch);
+
+/* Whether another read may be started: bounded in number, and in bytes so that they are still in the cache when they
+ * are hashed. */
+bool fetch_has_room(const struct fetch *fetch);
+void fetch_start(struct fetch *fetch, const struct fetch_piece *piece);
+/* Hands the reads to the kernel; call before closing any descriptor. */
+void fetch_submit(struct fetch *fetch);
+/* The oldest piece if it has landed, else NULL; valid until fetch_release(). */
+const struct fetch_piece *fetch_peek(struct fetch *fetch);
+void fetch_release(struct fetch *fetch);
+bool fetch_is_empty(const struct fetch *fetch);
+/* Sleeps until a read completes, the bell (armed by the caller) rings or the deadline is over. */
+void fetch_wait(struct fetch *fetch, uint64_t now_ns, uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,168 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the test suites named as arguments, or all, and ends with "N passed, N failed, N skipped" over all of them.
+# `make check` has built what they need. What a failed test printed is shown; everything is kept in $BUILD/check/.
+#
+# BUILD            build folder                                  (build)
+# FUZZ_SECONDS     fuzzing per target                            (60)
+# SIM_SEEDS        simulated runs; a tenth of them under ASan    (10000)
+# DIODECAST_LONG   set: more of everything, and the long system tests
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+export BUILD=${BUILD:-build}
+long=${DIODECAST_LONG:-}
+: "${FUZZ_SECONDS:=${long:+600}}" "${SIM_SEEDS:=${long:+1000000}}"
+: "${FUZZ_SECONDS:=60}" "${SIM_SEEDS:=10000}"
+asan=$BUILD/san-address-undefined
+tsan=$BUILD/san-thread
+logs=$BUILD/check
+jobs=$(nproc)
+passed=0 failed=0 skipped=0
+
+# Python from Debian, which has Debian's pytest; the first in PATH may be another.
+python=/usr/bin/python3
+
+# Reports of sanitizers go to files: a daemon's exit status or standard error may not reach the test that started it.
+sanitizer_environment() {
+    local common="log_path=$logs/$1.sanitizer:exitcode=66"
+    export ASAN_OPTIONS="$common:handle_segv=2:detect_stack_use_after_return=1"
+    export UBSAN_OPTIONS="$common:print_stacktrace=1"
+    export TSAN_OPTIONS="$common:second_deadlock_stack=1"
+}
+
+# finish NAME PASSED FAILED SKIPPED SECONDS: a runner's closing line, and the sum.
+finish() {
+    local reports
+    reports=$(find "$logs" -name "$1.sanitizer.*" -size +0 | sort)
+    local bad=$3
+    if [ -n "$reports" ]; then
+        bad=$((bad + $(wc -l <<<"$reports")))
+        # shellcheck disable=SC2086  # one file name a word
+        head -n 80 $reports
+    fi
+    echo "$1: $2 passed, $bad failed, $4 skipped ($5 s)"
+    passed=$((passed + $2)) failed=$((failed + bad)) skipped=$((skipped + $4))
+}
+
+run_unit() { # NAME FOLDER SOURCE...: cmocka programs, and plain ones whose exit status says it all
+    local name=$1 folder=$2 start=$SECONDS good=0 bad=0 skip=0 source
+    shift 2
+    mkdir -p "$logs/$name"
+    rm -f "$logs/$name"/* "$logs/$name".sanitizer.*
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    (
+        sanitizer_environment "$name"
+        for source; do basename "$source" .c; done |
+            xargs -P "$jobs" -I{} bash -c \
+                'timeout 600 "$0/tests/unit/{}" >"$1/{}.log" 2>&1 </dev/null; echo $? >"$1/{}.status"' \
+                "$folder" "$logs/$name"
+    )
+    for source; do
+        local test p f s status
+        test=$(basename "$source" .c)
+        status=$(cat "$logs/$name/$test.status" 2>/dev/null || echo "none")
+        read -r p f s < <(awk '
+            /^\[  PASSED  \] [0-9]+ test/ { p = $4 } /^\[  FAILED  \] [0-9]+ test/ { f = $4 }
+            /^\[  SKIPPED \] [0-9]+ test/ { s = $4 } END { print p + 0, f + 0, s + 0 }' "$logs/$name/$test.log")
+        [ "$status" = 0 ] && [ $((p + f + s)) -eq 0 ] && p=1
+        [ "$status" != 0 ] && [ "$f" -eq 0 ] && f=1
+        if [ "$f" -gt 0 ]; then
+            echo "--- $folder/tests/unit/$test ended with status $status:"
+            tail -n 60 "$logs/$name/$test.log"
+        fi
+        [ "$s" -gt 0 ] && grep -h -B 3 '^\[  SKIPPED \] [a-z]' "$logs/$name/$test.log" | head -n 4
+        good=$((good + p)) bad=$((bad + f)) skip=$((skip + s))
+    done
+    finish "$name" $good $bad $skip $((SECONDS - start))
+}
+
+run_command() { # NAME COMMAND...: one test, its exit status
+    local name=$1 start=$SECONDS status=0
+    shift
+    rm -f "$logs/$name".sanitizer.*
+    (
+        sanitizer_environment "$name"
+        exec timeout 3600 "$@"
+    ) >"$logs/$name.log" 2>&1 </dev/null || status=$?
+    tail -n "$([ $status = 0 ] && echo 1 || echo 60)" "$logs/$name.log"
+    finish "$name" $((status == 0)) $((status != 0)) 0 $((SECONDS - start))
+}
+
+run_pytest() { # NAME FOLDER ARGUMENT...
+    local name=$1 folder=$2 start=$SECONDS status=0 last
+    shift 2
+    rm -f "$logs/$name".sanitizer.*
+    (
+        sanitizer_environment "$name"
+        export DIODECAST_BUILD=$folder
+        timeout 7200 $python -m pytest -p no:cacheprovider -rs "$@" 2>&1 </dev/null
+    ) | tee "$logs/$name.log" || status=$?
+    last=$(tail -n 1 "$logs/$name.log")
+    count() { grep -Eo "[0-9]+ $1" <<<"$last" | awk '{ sum += $1 } END { print sum + 0 }'; }
+    local bad
+    bad=$(count '(failed|error)')
+    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    finish "$name" "$(count passed)" "$bad" "$(count skipped)" $((SECONDS - start))
+}
+
+fuzz_one() { # NAME: replays the corpus, then looks for new inputs, which stay in the build folder
+    local program=$BUILD/fuzz/fuzz_$1 corpus=tests/fuzz/corpus/$1 found=$BUILD/fuzz/found/$1
+    mkdir -p "$found"
+    "$program" "$corpus"/* || return
+    "$program" -max_total_time="$FUZZ_SECONDS" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 \
+        -artifact_prefix="$found-" "$found" "$corpus"
+}
+
+run_fuzz() {
+    local start=$SECONDS good=0 bad=0 source name
+    sanitizer_environment fuzz
+    unset ASAN_OPTIONS UBSAN_OPTIONS # libFuzzer reads the reports itself
+    export -f fuzz_one
+    export FUZZ_SECONDS
+    rm -f "$logs"/fuzz.*
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    printf '%s\n' tests/fuzz/fuzz_*.c | sed 's/.*fuzz_\(.*\)\.c/\1/' |
+        xargs -P "$jobs" -I{} bash -c 'fuzz_one {} >"$0/fuzz.{}.log" 2>&1 </dev/null; echo $? >"$0/fuzz.{}.status"' \
+            "$logs"
+    for source in tests/fuzz/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        name=${name#fuzz_}
+        if [ "$(cat "$logs/fuzz.$name.status" 2>/dev/null)" = 0 ]; then
+            good=$((good + 1))
+            echo "fuzz_$name: $(find "tests/fuzz/corpus/$name" -type f | wc -l) files replayed," \
+                "$(awk '/number_of_executed_units/ { print $2 }' "$logs/fuzz.$name.log") executions"
+        else
+            bad=$((bad + 1))
+            echo "--- fuzz_$name:"
+            tail -n 60 "$logs/fuzz.$name.log"
+        fi
+    done
+    finish fuzz $good $bad 0 $((SECONDS - start))
+}
+
+suite() {
+    case $1 in
+    unit) run_unit unit "$BUILD" tests/unit/*.c ;;
+    unit-asan) run_unit unit-asan "$asan" tests/unit/*.c ;;
+    unit-tsan) run_unit unit-tsan "$tsan" tests/unit/test_threads.c ;;
+    sim) run_command sim "$BUILD/tests/sim/sim" --seeds "$SIM_SEEDS" ;;
+    sim-asan) run_command sim-asan "$asan/tests/sim/sim" --seeds $((SIM_SEEDS / 10)) ;;
+    fuzz) run_fuzz ;;
+    system) run_pytest system "$BUILD" tests/system ;;
+    system-asan) run_pytest system-asan "$asan" tests/system/test_transfer.py ;;
+    system-tsan) run_pytest system-tsan "$tsan" tests/system/test_transfer.py -k clean ;;
+    *)
+        echo "check.sh: no suite '$1'" >&2
+        exit 64
+        ;;
+    esac
+}
+
+mkdir -p "$logs"
+[ $# -gt 0 ] || set -- unit unit-asan unit-tsan sim sim-asan fuzz system system-asan system-tsan
+for name; do
+    suite "$name"
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
