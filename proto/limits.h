@@ -46,16 +46,14 @@ enum {
 };
 
 #define LIMIT_SEQUENCE      UINT64_C(9999999999999999) /* 16 decimal digits, as in the names of delivered transfers */
-#define LIMIT_ARTIFACT_SIZE (UINT64_C(1) << 44)        /* 16 TiB in one artifact */
-#define LIMIT_TRANSFER_SIZE                                                                  \
-    (UINT64_C(1) << 44) /* 16 TiB in one transfer: 4 Mi chunks, whose hashes fill a manifest \
-                         */
+#define LIMIT_TRANSFER_SIZE (UINT64_C(1) << 43) /* 8 TiB in one transfer: its chunk hashes fill half of a manifest */
+#define LIMIT_ARTIFACT_SIZE LIMIT_TRANSFER_SIZE
 
 _Static_assert(LIMIT_SOURCE_SYMBOLS + LIMIT_REPAIR_SYMBOLS <= 255,
                "an ESI is one byte and GF(2^8) has 255 non-zero elements");
 _Static_assert(LIMIT_SYMBOL_SIZE % LIMIT_SYMBOL_ALIGNMENT == 0, "symbol sizes are aligned");
 _Static_assert(LIMIT_SYMBOL_SIZE + 80 <= 9300, "a datagram fits a jumbo frame of the largest common MTU");
-_Static_assert(LIMIT_TRANSFER_SIZE / CHUNK_SIZE * CHUNK_HASH_SIZE <= LIMIT_MANIFEST_SIZE,
+_Static_assert(LIMIT_TRANSFER_SIZE / CHUNK_SIZE * CHUNK_HASH_SIZE <= LIMIT_MANIFEST_SIZE / 2,
                "chunk hashes fit the manifest");
 _Static_assert((int)LIMIT_MESSAGE_SIZE >= (int)LIMIT_SYMBOL_SIZE, "a heartbeat can be padded to fill any symbol");
 _Static_assert(LIMIT_ENTRY_SIZE >= 2 * LIMIT_PATH_LENGTH + 256, "the longest legal symlink fits an entry");

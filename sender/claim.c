@@ -240,6 +240,7 @@ bool claim_list(const struct claim *claim, struct transfer *transfer, char reaso
         return false;
     transfer->total_bytes = transfer->listing->total_bytes;
     transfer->artifact_count = transfer->listing->artifact_count;
+    transfer->tree = transfer->listing->entries[0].kind == MANIFEST_DIRECTORY;
     return true;
 }
 
@@ -314,7 +315,7 @@ void claim_batch(const struct claim *claim, struct claim_item *items, size_t cou
                 move(&batch, i);
         flush(&batch);
         for (size_t i = 0; i < count; i++)
-            if (items[i].transfer != NULL && items[i].verdict == SETTLE_TAKE)
+            if (items[i].transfer != NULL && items[i].verdict == SETTLE_TAKE && !items[i].refused)
                 inspect(&batch, i);
         record_results(&batch);
     }

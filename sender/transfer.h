@@ -3,6 +3,7 @@
 #define DIODECAST_SENDER_TRANSFER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct transfer {
     struct listing *listing;
     uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
     uint32_t artifact_count;
+    bool tree; /* the item is a directory */
 
     /* Filled by the read stage. */
     uint8_t (*sha256)[SHA256_SIZE];           /* [artifact_count] */

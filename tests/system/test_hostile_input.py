@@ -123,12 +123,13 @@ def test_absurd_and_contradicting_geometry_is_dropped(captured, scratch):
     epoch = struct.unpack_from("<Q", template, 16)[0] + (1 << 32)  # newer than the real one, never confirmed
     harmed = []
     for number in range(3000):
-        harmed.append(resealed(template, k=chance.choice([0, 1, 128, 200, 201, 255]),
-                               r=chance.choice([0, 3, 4, 55, 56]), esi=chance.randint(0, 255),
-                               symbol_size=chance.choice([size, 0, 63, 64, 65535]), depth=chance.choice([0, 1, 8, 4096, 4097, 65535]), group_index=chance.randint(0, 9000),
-                               sbn=chance.choice([0, 1, number, 2**64 - 1, chance.getrandbits(64)]),
-                               epoch=chance.choice([epoch, 0, 2**64 - 1]), sequence=chance.getrandbits(64),
-                               block_hash=chance.getrandbits(64)))
+        harmed.append(resealed(
+            template, k=chance.choice([0, 1, 128, 200, 201, 255]), r=chance.choice([0, 3, 4, 55, 56]),
+            esi=chance.randint(0, 255), symbol_size=chance.choice([size, 0, 63, 64, 65535]),
+            depth=chance.choice([0, 1, 8, 4096, 4097, 65535]), group_index=chance.randint(0, 9000),
+            sbn=chance.choice([0, 1, number, 2**64 - 1, chance.getrandbits(64)]),
+            epoch=chance.choice([epoch, 0, 2**64 - 1]), sequence=chance.getrandbits(64),
+            block_hash=chance.getrandbits(64)))
     for number in range(3000):  # legal one by one, contradicting each other
         k = chance.randint(1, 200)
         harmed.append(resealed(template, k=k, r=min(55, 255 - k), esi=chance.randint(0, k), depth=chance.randint(1, 64),

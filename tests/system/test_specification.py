@@ -141,7 +141,7 @@ def worked_example():
     """{title: bytes} of the hex dumps in proto/README.md."""
     text = (Path(__file__).resolve().parents[2] / "proto" / "README.md").read_text()
     found = {}
-    for title, dump in re.findall(r"^\*\*(.+)\*\*\n\n```\n(.*?)```", text, re.MULTILINE | re.DOTALL):
+    for title, dump in re.findall(r"^\*\*([^*\n]+)\*\*\n\n```\n(.*?)```", text, re.MULTILINE | re.DOTALL):
         found[title] = b"".join(bytes.fromhex(line[6:]) for line in dump.splitlines())
     return found
 
