@@ -253,6 +253,7 @@ enum status durable_read_file(int dirfd, const char *name, size_t limit, char **
         free(buffer);
         return status;
     }
+    assert(buffer != NULL);
     buffer[used] = '\0';
     *bytes = buffer;
     *size = used;

@@ -16,7 +16,15 @@ struct config {
     char *link_key; /* NULL: none */
 };
 
-/* Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one. */
+/* Least `memory`: as a whole, and of each lane and of each trusted sender on each lane. */
+#define CONFIG_MEMORY_MIN       (UINT64_C(8) << 20)
+#define CONFIG_MEMORY_PER_LANE  (UINT64_C(2) << 20)
+#define CONFIG_MEMORY_PER_SHARE (UINT64_C(1) << 20)
+
+/*
+ * Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one, STATUS_SYSTEM when the file can't be
+ * read. *config is usable only on STATUS_OK; config_deinit() frees it.
+ */
 MUST_CHECK enum status config_load(const char *file, struct config *config);
 void config_deinit(struct config *config);
 

@@ -10,8 +10,9 @@
 #include "proto/limits.h"
 
 /*
- * Durable state of the high side (SQLite, state/receiver.db): chains, deliveries. Thread-safe: one connection behind
- * one mutex. Every function that changes something returns after the commit. Failures are logged here.
+ * Durable state of the high side (SQLite, state/receiver.db): chains, deliveries. Thread-safe: a connection that writes
+ * and one that reads, each behind a mutex of its own, so that a question never waits for a commit. Every function that
+ * changes something returns after the commit. Failures are logged here.
  */
 struct ledger;
 
@@ -40,7 +41,8 @@ struct ledger_chain {
 MUST_CHECK enum status ledger_open(const char *state_directory, struct ledger **ledger);
 void ledger_close(struct ledger *ledger);
 
-/* Step one of publishing, for a batch in one transaction: what is about to be renamed where. */
+/* Step one of publishing, for a batch in one transaction: what is about to be renamed where. A row of the same transfer
+ * is replaced unless it was delivered. */
 MUST_CHECK enum status ledger_publishing(struct ledger *ledger, const struct ledger_delivery *deliveries, size_t count);
 /* Step two, after the renames are durable. */
 MUST_CHECK enum status ledger_delivered(struct ledger *ledger, const uint8_t (*transfer_ids)[TRANSFER_ID_SIZE],
@@ -53,6 +55,9 @@ MUST_CHECK enum status ledger_each_publishing(struct ledger *ledger,
 
 /* Whether the transfer was delivered or is being published. A failed query answers true: never deliver twice. */
 bool ledger_knows_transfer(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+/* Bytes of the delivery intake/CHANNEL/DIRECTORY. STATUS_NOT_FOUND: not one of ours. */
+MUST_CHECK enum status ledger_directory_bytes(struct ledger *ledger, const char *channel, const char *directory,
+                                              uint64_t *bytes);
 /* Newest delivered sequence of a channel of a chain (0: none), for `late`. */
 MUST_CHECK enum status ledger_newest_in_channel(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE],
                                                 const char *channel, uint64_t *sequence);
@@ -64,7 +69,7 @@ MUST_CHECK enum status ledger_last_delivered(struct ledger *ledger,
 MUST_CHECK enum status ledger_store_chain(struct ledger *ledger, const struct ledger_chain *chain);
 MUST_CHECK enum status ledger_each_chain(struct ledger *ledger,
                                          void (*visit)(const struct ledger_chain *chain, void *context), void *context);
-/* Delivered or written-off sequences of a chain above `above`, ascending. */
+/* Delivered sequences of a chain above `above`, ascending. */
 MUST_CHECK enum status ledger_each_sequence(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE],
                                             uint64_t above, void (*visit)(uint64_t sequence, void *context),
                                             void *context);

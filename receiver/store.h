@@ -52,6 +52,9 @@ void store_health(struct store *store, struct health *health, int64_t realtime_n
  * takes a short lock.
  */
 bool store_last_heartbeat(struct store *store, int64_t *received_at_ns, int64_t *clock_offset_ns);
+/* `notify` is called after each batch of deliveries, by the thread that made it; so it may do little more than wake the
+ * control thread. At most once, right after store_start(). */
+void store_on_delivery(struct store *store, void (*notify)(void *context), void *context);
 /* Epoch that a signed heartbeat confirmed for a sender (0: none yet). Any thread. */
 uint64_t store_confirmed_epoch(const struct store *store, uint32_t sender_id);
 /* Ends the thread: what is ready is published, blocks still held go back through `done`. Frees; NULL allowed. */

@@ -399,22 +399,24 @@ static void put_back(const struct settle *settle, struct entry *entry, enum sett
     }
 }
 
-void settle_done(struct settle *settle, const struct settle_item *item, enum settle_verdict verdict,
+bool settle_done(struct settle *settle, const struct settle_item *item, enum settle_verdict verdict,
                  const struct probe *probe, const char *message, uint64_t now_ns)
 {
     struct entry **link = find(settle, item->channel, item->name);
     struct entry *entry = *link;
     assert(entry != NULL && entry->out);
+    bool blocked = entry->blocked_ns != 0;
     entry->out = false;
     if (entry->renewed) {
         renew(entry, entry->renewed_how, entry->renewed_tree, now_ns);
     } else if (verdict == SETTLE_TAKE || verdict == SETTLE_GONE) {
         unlink_entry(settle, link);
-        return;
+        return false;
     } else {
         put_back(settle, entry, verdict, probe, message, now_ns);
     }
     reset(settle, entry);
+    return !blocked && entry->blocked_ns != 0;
 }
 
 bool settle_expect(struct settle *settle, const struct settle_item *item)

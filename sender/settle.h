@@ -87,9 +87,10 @@ uint64_t settle_next_ns(const struct settle *settle);
 enum settle_verdict settle_judge(const struct settle_item *item, const struct probe *probe, int64_t marker_ctime_ns);
 /*
  * The end of a try. After SETTLE_TAKE the item is no longer known, unless one of the same name came meanwhile.
- * `probe` is NULL when there was none; `message` says what to do about a blocked item.
+ * `probe` is NULL when there was none; `message` says what to do about a blocked item. True when the item is blocked
+ * since now.
  */
-void settle_done(struct settle *settle, const struct settle_item *item, enum settle_verdict verdict,
+bool settle_done(struct settle *settle, const struct settle_item *item, enum settle_verdict verdict,
                  const struct probe *probe, const char *message, uint64_t now_ns);
 
 /*

@@ -48,7 +48,7 @@ struct train_yard {
     const struct socket_address *to;
     struct linkkey *key;
     bool segmentation;
-    unsigned busy;
+    unsigned submitted; /* calls that the kernel has */
     struct slot *filling;
     unsigned back_off_ms;
     struct log_limit error_limit, too_long_limit;
@@ -101,7 +101,6 @@ bool train_begin(struct train_yard *yard, uint16_t symbol_size, bool lossy, unsi
         slot->count = 0;
         slot->under_way = under_way;
         ++*under_way;
-        yard->busy++;
         yard->filling = slot;
         return true;
     }
@@ -148,6 +147,7 @@ static void submit(struct train_yard *yard, struct slot *slot, unsigned message)
     struct io_uring_sqe *sqe = ring_sqe(yard->ring);
     io_uring_prep_sendmsg(sqe, yard->fd, &slot->messages[message], 0);
     io_uring_sqe_set_data64(sqe, (uint64_t)(slot - yard->slots) << SLOT_SHIFT | message);
+    yard->submitted++;
 }
 
 static void launch(struct train_yard *yard, struct slot *slot)
@@ -171,13 +171,12 @@ void train_go(struct train_yard *yard)
     io_uring_submit(yard->ring);
 }
 
-static void one_is_out(struct train_yard *yard, struct slot *slot)
+static void one_is_out(struct slot *slot)
 {
     assert(slot->unsent > 0);
     if (--slot->unsent > 0)
         return;
     slot->busy = false;
-    yard->busy--;
     --*slot->under_way;
 }
 
@@ -219,7 +218,8 @@ static void refused(struct train_yard *yard, struct slot *slot, unsigned message
         yard->counters.message_too_long += slot->segmented ? slot->count : 1;
     } else {
         yard->counters.errors++;
-        yard->back_off_ms = yard->back_off_ms == 0 ? BACK_OFF_MIN_MS : 2 * yard->back_off_ms;
+        if (slot->failed == 0)
+            yard->back_off_ms = yard->back_off_ms == 0 ? BACK_OFF_MIN_MS : 2 * yard->back_off_ms;
         if (yard->back_off_ms > BACK_OFF_MAX_MS)
             yard->back_off_ms = BACK_OFF_MAX_MS;
         back_off_ms = yard->back_off_ms;
@@ -228,7 +228,7 @@ static void refused(struct train_yard *yard, struct slot *slot, unsigned message
     yard->counters.last_error_ns = now_ns;
     log_refusal(yard, slot, error, now_ns);
     if (slot->lossy) {
-        one_is_out(yard, slot);
+        one_is_out(slot);
         return;
     }
     slot->failed |= UINT64_C(1) << message;
@@ -240,6 +240,11 @@ void train_completed(struct train_yard *yard, uint64_t user_data, int result, ui
     struct slot *slot = &yard->slots[user_data >> SLOT_SHIFT];
     unsigned message = user_data & ((1u << SLOT_SHIFT) - 1);
     assert(slot->busy && message < slot->message_count);
+    yard->submitted--;
+    if (result == -ECANCELED) {
+        one_is_out(slot);
+        return;
+    }
     if (result < 0) {
         refused(yard, slot, message, -result, now_ns);
         return;
@@ -250,7 +255,7 @@ void train_completed(struct train_yard *yard, uint64_t user_data, int result, ui
     yard->counters.datagrams += datagrams;
     yard->counters.wire_bytes +=
         datagrams * (datagram_wire_bits(slot->symbol_size, socket_address_is_ipv6(yard->to)) / 8);
-    one_is_out(yard, slot);
+    one_is_out(slot);
 }
 
 void train_retry(struct train_yard *yard, uint64_t now_ns)
@@ -282,9 +287,9 @@ uint64_t train_retry_ns(const struct train_yard *yard)
     return earliest_ns;
 }
 
-unsigned train_under_way(const struct train_yard *yard)
+unsigned train_submitted(const struct train_yard *yard)
 {
-    return yard->busy;
+    return yard->submitted;
 }
 
 void train_counters(const struct train_yard *yard, struct train_counters *counters)

@@ -53,13 +53,14 @@ void train_add(struct train_yard *yard, const struct datagram *datagram, const u
 /* Hands the train to the socket. */
 void train_go(struct train_yard *yard);
 
-/* A completion with user data below the limit. */
+/* A completion with user data below the limit. A cancelled call is not tried again. */
 void train_completed(struct train_yard *yard, uint64_t user_data, int result, uint64_t now_ns);
 /* Tries again what is due. */
 void train_retry(struct train_yard *yard, uint64_t now_ns);
 /* When something is due to be tried again; UINT64_MAX: nothing. */
 uint64_t train_retry_ns(const struct train_yard *yard);
-unsigned train_under_way(const struct train_yard *yard);
+/* Calls that the kernel has not completed. */
+unsigned train_submitted(const struct train_yard *yard);
 void train_counters(const struct train_yard *yard, struct train_counters *counters);
 
 #endif

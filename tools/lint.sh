@@ -84,9 +84,10 @@ python_syntax() {
     /usr/bin/python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' "$@"
 }
 
+# Tests are left out: what cmocka's macros do looks suspicious to it, and the sanitizers see the tests run.
 tidy() {
-    # shellcheck disable=SC2086  # one flag a word
-    printf '%s\n' "${sources[@]}" | grep -v '\.bpf\.c$' |
+    # shellcheck disable=SC2016  # expanded by the inner shell, one flag a word
+    printf '%s\n' "${sources[@]}" | grep -v '^tests/' |
         xargs -P "$(nproc)" -n 4 bash -c 'clang-tidy --quiet "$@" -- $LINT_CFLAGS 2>/dev/null' tidy |
         { ! grep -E '(warning|error):' -A 6; }
 }
@@ -94,7 +95,7 @@ tidy() {
 static_analysis() {
     cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
         --suppress=missingIncludeSystem --suppress=missingInclude --suppress=unknownMacro \
-        --suppress='*:*/tests/unit/*' -j "$(nproc)" -I. -D_GNU_SOURCE -D'DIODECAST_VERSION=""' \
+        -j "$(nproc)" -I. -D_GNU_SOURCE -D'DIODECAST_VERSION=""' \
         common proto sender receiver tools
 }
 

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/conf.h"
+#include "common/linkkey.h"
+#include "common/trust.h"
+#include "common/units.h"
+#include "proto/limits.h"
+
+enum { MESSAGE_SIZE = 256 };
+
+/* What is being filled, and the lines that problems between several keys are reported at. */
+struct loading {
+    struct config config;
+    int memory_line, listen_line, lanes_line;
+    size_t senders;
+};
+
+static void replace_string(char **target, const char *value)
+{
+    free(*target);
+    *target = strdup(value);
+    assert(*target != NULL);
+}
+
+/* True when `value` is a directory that this process may use with `mode`; else says how to make it so. */
+static bool check_directory(struct conf_context *context, const char *key, const char *value, int mode)
+{
+    struct stat meta;
+    if (value[0] != '/')
+        conf_problem(context, "%s: %s is not an absolute path", key, value);
+    else if (stat(value, &meta) != 0 && errno == ENOENT)
+        conf_problem(context, "%s: %s does not exist; run \"mkdir -p %s\" and give it to the receiver's user", key,
+                     value, value);
+    else if (stat(value, &meta) != 0)
+        conf_problem(context, "%s: %s can't be looked at: %s", key, value, strerror(errno));
+    else if (!S_ISDIR(meta.st_mode))
+        conf_problem(context, "%s: %s is not a directory", key, value);
+    else if (faccessat(AT_FDCWD, value, mode, AT_EACCESS) != 0)
+        conf_problem(context, "%s: %s can't be used by uid %u: %s; run \"chown %u %s\" or correct its mode", key, value,
+                     (unsigned)geteuid(), strerror(errno), (unsigned)geteuid(), value);
+    else
+        return true;
+    return false;
+}
+
+static void set_directory(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                          void *target)
+{
+    (void)name;
+    if (check_directory(context, key->key, value, R_OK | W_OK | X_OK))
+        replace_string((char **)((char *)target + key->offset), value);
+}
+
+static void set_trusted_keys(struct conf_context *context, const struct conf_key *key, const char *name,
+                             const char *value, void *target)
+{
+    struct loading *loading = target;
+    struct trust *trust = NULL;
+    (void)name;
+    if (!check_directory(context, key->key, value, R_OK | X_OK))
+        return;
+    if (trust_load(value, &trust) != STATUS_OK) {
+        conf_problem(context, "%s: %s holds no usable set of keys (see above)", key->key, value);
+        return;
+    }
+    loading->senders = trust_count(trust);
+    trust_destroy(trust);
+    replace_string(&loading->config.trusted_keys, value);
+}
+
+static void set_status(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                       void *target)
+{
+    char parent[PATH_MAX];
+    (void)name;
+    snprintf(parent, sizeof parent, "%s", value);
+    if (value[0] != '/' || strlen(value) >= sizeof parent || value[strlen(value) - 1] == '/')
+        conf_problem(context, "%s: %s is not the absolute path of a file", key->key, value);
+    else if (check_directory(context, key->key, dirname(parent), W_OK | X_OK))
+        replace_string((char **)((char *)target + key->offset), value);
+}
+
+static void set_memory(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                       void *target)
+{
+    struct loading *loading = target;
+    loading->memory_line = context->line;
+    conf_set_size(context, key, name, value, target);
+}
+
+static void set_listen(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                       void *target)
+{
+    struct loading *loading = target;
+    (void)name;
+    if (socket_address_parse(value, &loading->config.listen))
+        loading->listen_line = context->line;
+    else
+        conf_problem(context,
+                     "%s: %s is not a numeric address with a port, such as 192.0.2.2:4700, [2001:db8::2]:4700 or "
+                     "[fe80::2%%eth0]:4700 (with an interface that exists)",
+                     key->key, value);
+}
+
+static void set_lanes(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                      void *target)
+{
+    struct loading *loading = target;
+    int before = context->problems;
+    loading->lanes_line = context->line;
+    conf_set_uint(context, key, name, value, target);
+    if (context->problems == before && (loading->config.lanes < 1 || loading->config.lanes > LIMIT_LANES)) {
+        conf_problem(context, "%s: %s is not between 1 and %d", key->key, value, LIMIT_LANES);
+        loading->config.lanes = 1;
+    }
+}
+
+static void set_link_key(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                         void *target)
+{
+    char reason[MESSAGE_SIZE];
+    uint8_t secret[LINKKEY_SIZE];
+    (void)name;
+    if (linkkey_load(value, secret, reason) != STATUS_OK) {
+        conf_problem(context, "%s: %s", key->key, reason);
+        return;
+    }
+    sodium_memzero(secret, sizeof secret);
+    replace_string((char **)((char *)target + key->offset), value);
+}
+
+#define MEMBER(member) offsetof(struct loading, config.member)
+static const struct conf_key keys[] = {
+    {"receiver", "intake", true, set_directory, MEMBER(intake)},
+    {"receiver", "state", true, set_directory, MEMBER(state)},
+    {"receiver", "status", true, set_status, MEMBER(status)},
+    {"receiver", "trusted_keys", true, set_trusted_keys, MEMBER(trusted_keys)},
+    {"receiver", "memory", false, set_memory, MEMBER(memory)},
+    {"link", "listen", true, set_listen, MEMBER(listen)},
+    {"link", "lanes", false, set_lanes, MEMBER(lanes)},
+    {"link", "key", false, set_link_key, MEMBER(link_key)},
+};
+
+/* Each lane has a port of its own, above the first one. */
+static void check_ports(struct conf_context *context, struct loading *loading)
+{
+    struct socket_address last;
+    if (loading->listen_line == 0 || socket_address_lane(&loading->config.listen, loading->config.lanes - 1, &last))
+        return;
+    context->line = loading->listen_line;
+    conf_problem(context, "listen: with %u lanes the last port would be above 65535", loading->config.lanes);
+}
+
+static void check_memory(struct conf_context *context, struct loading *loading)
+{
+    char least_text[UNITS_TEXT_SIZE];
+    uint64_t lanes = loading->config.lanes;
+    uint64_t least = lanes * (CONFIG_MEMORY_PER_LANE + loading->senders * CONFIG_MEMORY_PER_SHARE);
+    if (least < CONFIG_MEMORY_MIN)
+        least = CONFIG_MEMORY_MIN;
+    if (loading->config.memory >= least)
+        return;
+    context->line = loading->memory_line;
+    conf_problem(context, "memory: for %zu trusted keys on %u lanes at least %s is needed", loading->senders,
+                 loading->config.lanes, units_format_size(least, least_text));
+}
+
+enum status config_load(const char *file, struct config *config)
+{
+    struct loading loading = {.config = {.memory = UINT64_C(64) << 20, .lanes = 1}};
+    struct conf_context context = {.file = file};
+    enum status status = conf_load(file, keys, sizeof keys / sizeof *keys, &loading);
+    if (status == STATUS_OK || status == STATUS_INVALID) {
+        check_ports(&context, &loading);
+        check_memory(&context, &loading);
+        if (context.problems > 0)
+            status = STATUS_INVALID;
+    }
+    if (status != STATUS_OK) {
+        config_deinit(&loading.config);
+        return status;
+    }
+    *config = loading.config;
+    return STATUS_OK;
+}
+
+void config_deinit(struct config *config)
+{
+    free(config->intake);
+    free(config->state);
+    free(config->status);
+    free(config->trusted_keys);
+    free(config->link_key);
+    memset(config, 0, sizeof *config);
+}

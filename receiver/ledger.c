@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/ledger.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/db.h"
+#include "common/log.h"
+
+enum { APPLICATION_ID = 0x44434852 /* "DCHR" */, STATE_PUBLISHING = 1, STATE_DELIVERED = 2 };
+
+static const char *const schema[] = {
+    /* `number` grows with each intent, so it gives the order of deliveries. Epochs are 8 bytes big-endian: they use all
+       64 bits, which SQLite's signed integers would order wrongly. */
+    "CREATE TABLE chain (chain_id BLOB PRIMARY KEY, sender_id INTEGER NOT NULL, baseline INTEGER NOT NULL,"
+    "  newest_sequence INTEGER NOT NULL, settled_sequence INTEGER NOT NULL, epoch BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE delivery (number INTEGER PRIMARY KEY AUTOINCREMENT, transfer_id BLOB NOT NULL UNIQUE,"
+    "  state INTEGER NOT NULL, chain_id BLOB NOT NULL, sender_id INTEGER NOT NULL, sequence INTEGER NOT NULL,"
+    "  bytes INTEGER NOT NULL, at_ns INTEGER NOT NULL, channel TEXT NOT NULL, name TEXT NOT NULL,"
+    "  directory TEXT NOT NULL, manifest_hash BLOB NOT NULL);"
+    "CREATE INDEX delivery_sequence ON delivery (chain_id, sequence);"
+    "CREATE INDEX delivery_channel ON delivery (chain_id, channel, sequence);"
+    "CREATE INDEX delivery_directory ON delivery (channel, directory);"
+    "CREATE INDEX delivery_publishing ON delivery (number) WHERE state = 1;",
+};
+
+struct connection {
+    pthread_mutex_t mutex;
+    struct db *db;
+};
+
+struct ledger {
+    struct connection writer, reader;
+};
+
+static enum status open_connection(const char *file, struct connection *connection)
+{
+    pthread_mutex_init(&connection->mutex, NULL);
+    return db_open(file, APPLICATION_ID, schema, sizeof schema / sizeof *schema, &connection->db);
+}
+
+enum status ledger_open(const char *state_directory, struct ledger **ledger)
+{
+    *ledger = NULL;
+    char *file = NULL;
+    struct ledger *made = calloc(1, sizeof *made);
+    if (made == NULL || asprintf(&file, "%s/receiver.db", state_directory) < 0) {
+        log_error("%s/receiver.db can't be opened: %s", state_directory, strerror(ENOMEM));
+        free(made);
+        return status_from_errno(ENOMEM);
+    }
+    enum status status = open_connection(file, &made->writer);
+    if (status == STATUS_OK)
+        status = open_connection(file, &made->reader);
+    free(file);
+    if (status != STATUS_OK) {
+        ledger_close(made);
+        return status;
+    }
+    *ledger = made;
+    return STATUS_OK;
+}
+
+void ledger_close(struct ledger *ledger)
+{
+    if (ledger == NULL)
+        return;
+    db_close(ledger->reader.db);
+    db_close(ledger->writer.db);
+    free(ledger);
+}
+
+static struct db *enter(struct connection *connection)
+{
+    int error = pthread_mutex_lock(&connection->mutex);
+    assert(error == 0);
+    (void)error;
+    return connection->db;
+}
+
+static void leave(struct connection *connection)
+{
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+static void bind_blob(sqlite3_stmt *statement, int index, const void *bytes, int size)
+{
+    int result = sqlite3_bind_blob(statement, index, bytes, size, SQLITE_STATIC);
+    assert(result == SQLITE_OK);
+    (void)result;
+}
+
+static void bind_text(sqlite3_stmt *statement, int index, const char *text)
+{
+    int result = sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC);
+    assert(result == SQLITE_OK);
+    (void)result;
+}
+
+static void bind_number(sqlite3_stmt *statement, int index, uint64_t value)
+{
+    assert(value <= INT64_MAX);
+    int result = sqlite3_bind_int64(statement, index, (sqlite3_int64)value);
+    assert(result == SQLITE_OK);
+    (void)result;
+}
+
+/* A blob of exactly `size` bytes, or zeros: a row that says something else is not one of ours. */
+static void read_blob(sqlite3_stmt *statement, int column, void *out, int size)
+{
+    if (sqlite3_column_bytes(statement, column) == size)
+        memcpy(out, sqlite3_column_blob(statement, column), (size_t)size);
+    else
+        memset(out, 0, (size_t)size);
+}
+
+static void read_text(sqlite3_stmt *statement, int column, char *out, size_t size)
+{
+    const unsigned char *text = sqlite3_column_text(statement, column);
+    snprintf(out, size, "%s", text == NULL ? "" : (const char *)text);
+}
+
+static uint64_t read_number(sqlite3_stmt *statement, int column)
+{
+    sqlite3_int64 value = sqlite3_column_int64(statement, column);
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+#define DELIVERY_COLUMNS \
+    "transfer_id, chain_id, sender_id, sequence, bytes, at_ns, channel, name, directory, manifest_hash"
+
+static void read_delivery(sqlite3_stmt *statement, struct ledger_delivery *delivery)
+{
+    read_blob(statement, 0, delivery->transfer_id, TRANSFER_ID_SIZE);
+    read_blob(statement, 1, delivery->chain_id, CHAIN_ID_SIZE);
+    delivery->sender_id = (uint32_t)read_number(statement, 2);
+    delivery->sequence = read_number(statement, 3);
+    delivery->bytes = read_number(statement, 4);
+    delivery->at_ns = sqlite3_column_int64(statement, 5);
+    read_text(statement, 6, delivery->channel, sizeof delivery->channel);
+    read_text(statement, 7, delivery->name, sizeof delivery->name);
+    read_text(statement, 8, delivery->directory, sizeof delivery->directory);
+    read_blob(statement, 9, delivery->manifest_hash, SHA256_SIZE);
+}
+
+static enum status insert_publishing(struct db *db, const struct ledger_delivery *delivery)
+{
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db, "DELETE FROM delivery WHERE transfer_id = ?1 AND state = 1", &statement);
+    if (status != STATUS_OK)
+        return status;
+    bind_blob(statement, 1, delivery->transfer_id, TRANSFER_ID_SIZE);
+    status = db_run(db, statement);
+    if (status == STATUS_OK)
+        status = db_prepare(db,
+                            "INSERT INTO delivery (" DELIVERY_COLUMNS ", state)"
+                            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)",
+                            &statement);
+    if (status != STATUS_OK)
+        return status;
+    bind_blob(statement, 1, delivery->transfer_id, TRANSFER_ID_SIZE);
+    bind_blob(statement, 2, delivery->chain_id, CHAIN_ID_SIZE);
+    bind_number(statement, 3, delivery->sender_id);
+    bind_number(statement, 4, delivery->sequence);
+    bind_number(statement, 5, delivery->bytes);
+    sqlite3_bind_int64(statement, 6, delivery->at_ns);
+    bind_text(statement, 7, delivery->channel);
+    bind_text(statement, 8, delivery->name);
+    bind_text(statement, 9, delivery->directory);
+    bind_blob(statement, 10, delivery->manifest_hash, SHA256_SIZE);
+    return db_run(db, statement);
+}
+
+/* Ends a transaction as `status` says. */
+static enum status finish(struct db *db, enum status status)
+{
+    if (status == STATUS_OK)
+        status = db_commit(db);
+    if (status != STATUS_OK)
+        db_rollback(db);
+    return status;
+}
+
+enum status ledger_publishing(struct ledger *ledger, const struct ledger_delivery *deliveries, size_t count)
+{
+    struct db *db = enter(&ledger->writer);
+    enum status status = db_begin(db);
+    if (status == STATUS_OK) {
+        for (size_t i = 0; i < count && status == STATUS_OK; i++)
+            status = insert_publishing(db, &deliveries[i]);
+        status = finish(db, status);
+    }
+    leave(&ledger->writer);
+    return status;
+}
+
+enum status ledger_delivered(struct ledger *ledger, const uint8_t (*transfer_ids)[TRANSFER_ID_SIZE], size_t count)
+{
+    struct db *db = enter(&ledger->writer);
+    sqlite3_stmt *statement;
+    enum status status = db_begin(db);
+    if (status == STATUS_OK) {
+        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+            status = db_prepare(db, "UPDATE delivery SET state = 2 WHERE transfer_id = ?1", &statement);
+            if (status != STATUS_OK)
+                break;
+            bind_blob(statement, 1, transfer_ids[i], TRANSFER_ID_SIZE);
+            status = db_run(db, statement);
+        }
+        status = finish(db, status);
+    }
+    leave(&ledger->writer);
+    return status;
+}
+
+enum status ledger_publish_failed(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE])
+{
+    struct db *db = enter(&ledger->writer);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db, "DELETE FROM delivery WHERE transfer_id = ?1 AND state = 1", &statement);
+    if (status == STATUS_OK) {
+        bind_blob(statement, 1, transfer_id, TRANSFER_ID_SIZE);
+        status = db_run(db, statement);
+    }
+    leave(&ledger->writer);
+    return status;
+}
+
+enum status ledger_each_publishing(struct ledger *ledger,
+                                   void (*visit)(const struct ledger_delivery *delivery, void *context), void *context)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status =
+        db_prepare(db, "SELECT " DELIVERY_COLUMNS " FROM delivery WHERE state = 1 ORDER BY number", &statement);
+    struct ledger_delivery delivery;
+    while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
+        read_delivery(statement, &delivery);
+        visit(&delivery, context);
+    }
+    leave(&ledger->reader);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+bool ledger_knows_transfer(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE])
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db, "SELECT 1 FROM delivery WHERE transfer_id = ?1", &statement);
+    if (status == STATUS_OK) {
+        bind_blob(statement, 1, transfer_id, TRANSFER_ID_SIZE);
+        status = db_step(db, statement);
+        sqlite3_reset(statement);
+    }
+    leave(&ledger->reader);
+    return status != STATUS_NOT_FOUND;
+}
+
+/* The one number that a prepared and bound statement yields. */
+static enum status one_number(struct db *db, sqlite3_stmt *statement, uint64_t *value)
+{
+    enum status status = db_step(db, statement);
+    if (status == STATUS_OK)
+        *value = read_number(statement, 0);
+    sqlite3_reset(statement);
+    return status;
+}
+
+enum status ledger_directory_bytes(struct ledger *ledger, const char *channel, const char *directory, uint64_t *bytes)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db, "SELECT bytes FROM delivery WHERE channel = ?1 AND directory = ?2", &statement);
+    if (status == STATUS_OK) {
+        bind_text(statement, 1, channel);
+        bind_text(statement, 2, directory);
+        status = one_number(db, statement, bytes);
+    }
+    leave(&ledger->reader);
+    return status;
+}
+
+enum status ledger_newest_in_channel(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE],
+                                     const char *channel, uint64_t *sequence)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    *sequence = 0;
+    enum status status = db_prepare(db,
+                                    "SELECT max(sequence) FROM delivery"
+                                    " WHERE chain_id = ?1 AND channel = ?2 AND state = 2",
+                                    &statement);
+    if (status == STATUS_OK) {
+        bind_blob(statement, 1, chain_id, CHAIN_ID_SIZE);
+        bind_text(statement, 2, channel);
+        status = one_number(db, statement, sequence);
+    }
+    leave(&ledger->reader);
+    return status;
+}
+
+enum status ledger_delivered_count(struct ledger *ledger, uint64_t *count)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    *count = 0;
+    enum status status = db_prepare(db, "SELECT count(*) FROM delivery WHERE state = 2", &statement);
+    if (status == STATUS_OK)
+        status = one_number(db, statement, count);
+    leave(&ledger->reader);
+    return status;
+}
+
+enum status ledger_last_delivered(struct ledger *ledger, struct ledger_delivery *delivery)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(
+        db, "SELECT " DELIVERY_COLUMNS " FROM delivery WHERE state = 2 ORDER BY number DESC LIMIT 1", &statement);
+    if (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
+        read_delivery(statement, delivery);
+        sqlite3_reset(statement);
+    }
+    leave(&ledger->reader);
+    return status;
+}
+
+enum status ledger_store_chain(struct ledger *ledger, const struct ledger_chain *chain)
+{
+    struct db *db = enter(&ledger->writer);
+    sqlite3_stmt *statement;
+    uint64_t epoch = htobe64(chain->epoch);
+    enum status status =
+        db_prepare(db,
+                   "INSERT INTO chain (chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (chain_id) DO UPDATE SET"
+                   " baseline = max(baseline, excluded.baseline),"
+                   " newest_sequence = max(newest_sequence, excluded.newest_sequence),"
+                   " settled_sequence = max(settled_sequence, excluded.settled_sequence),"
+                   " epoch = max(epoch, excluded.epoch)",
+                   &statement);
+    if (status == STATUS_OK) {
+        bind_blob(statement, 1, chain->chain_id, CHAIN_ID_SIZE);
+        bind_number(statement, 2, chain->sender_id);
+        bind_number(statement, 3, chain->baseline);
+        bind_number(statement, 4, chain->newest_sequence);
+        bind_number(statement, 5, chain->settled_sequence);
+        bind_blob(statement, 6, &epoch, sizeof epoch);
+        status = db_run(db, statement);
+        sqlite3_clear_bindings(statement);
+    }
+    leave(&ledger->writer);
+    return status;
+}
+
+enum status ledger_each_chain(struct ledger *ledger, void (*visit)(const struct ledger_chain *chain, void *context),
+                              void *context)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db,
+                                    "SELECT chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch"
+                                    " FROM chain ORDER BY epoch",
+                                    &statement);
+    while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
+        struct ledger_chain chain = {.sender_id = (uint32_t)read_number(statement, 1),
+                                     .baseline = read_number(statement, 2),
+                                     .newest_sequence = read_number(statement, 3),
+                                     .settled_sequence = read_number(statement, 4)};
+        read_blob(statement, 0, chain.chain_id, CHAIN_ID_SIZE);
+        read_blob(statement, 5, &chain.epoch, sizeof chain.epoch);
+        chain.epoch = be64toh(chain.epoch);
+        visit(&chain, context);
+    }
+    leave(&ledger->reader);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status ledger_each_sequence(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE], uint64_t above,
+                                 void (*visit)(uint64_t sequence, void *context), void *context)
+{
+    struct db *db = enter(&ledger->reader);
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(db,
+                                    "SELECT sequence FROM delivery WHERE chain_id = ?1 AND sequence > ?2 AND state = 2"
+                                    " ORDER BY sequence",
+                                    &statement);
+    if (status == STATUS_OK) {
+        bind_blob(statement, 1, chain_id, CHAIN_ID_SIZE);
+        bind_number(statement, 2, above);
+    }
+    while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK)
+        visit(read_number(statement, 0), context);
+    leave(&ledger->reader);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}

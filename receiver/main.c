@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <assert.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+#include "common/clock.h"
+#include "common/linkkey.h"
+#include "common/log.h"
+#include "common/notify.h"
+#include "common/signature.h"
+#include "common/trust.h"
+#include "receiver/config.h"
+#include "receiver/ledger.h"
+#include "receiver/pipeline.h"
+#include "receiver/status.h"
+#include "receiver/store.h"
+
+/* The high-side daemon: what is needed, in order, then the control loop, then the same backwards. */
+
+enum { SIGNAL_COUNT = 2, DELIVERY_DELAY_MS = 100, PERIOD_MS = 1000 };
+
+struct daemon {
+    struct config config;
+    struct trust *trust;
+    struct ledger *ledger;
+    struct pipeline *pipeline;
+    struct status_board *status;
+
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNAL_COUNT];
+    uv_timer_t period;   /* status, watchdog */
+    uv_timer_t delivery; /* one-shot: deliveries of the next moments share one status */
+    uv_async_t delivered;
+};
+
+static void print_usage(FILE *stream)
+{
+    fputs("usage: diodecast-receiver -c FILE [-n]\n"
+          "  -c FILE    configuration, see diodecast-receiver.conf(5)\n"
+          "  -n         check the configuration and exit: 0 when it is good, 78 when it is not\n"
+          "  --version  print the version and exit\n"
+          "  --help     print this and exit\n",
+          stream);
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_arguments(int argc, char **argv, const char **file, bool *check_only)
+{
+    static const struct option options[] = {
+        {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option;
+    while ((option = getopt_long(argc, argv, "c:n", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            *file = optarg;
+            break;
+        case 'n':
+            *check_only = true;
+            break;
+        case 'V':
+            puts("diodecast-receiver " DIODECAST_VERSION);
+            return EX_OK;
+        case 'h':
+            print_usage(stdout);
+            return EX_OK;
+        default:
+            print_usage(stderr);
+            return EX_USAGE;
+        }
+    }
+    if (*file == NULL || optind != argc) {
+        print_usage(stderr);
+        return EX_USAGE;
+    }
+    return -1;
+}
+
+static void write_status(struct daemon *daemon, const char *state)
+{
+    status_board_write(daemon->status, daemon->pipeline, state, clock_monotonic_ns(), clock_realtime_ns());
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    log_notice("%s: stopping", strsignal(number));
+    uv_stop(handle->loop);
+}
+
+static void on_period(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+    write_status(daemon, "running");
+    if (pipeline_is_alive(daemon->pipeline, clock_monotonic_ns()))
+        notify_watchdog();
+}
+
+static void on_delivery_delay(uv_timer_t *timer)
+{
+    write_status(timer->data, "running");
+}
+
+static void on_delivered(uv_async_t *async)
+{
+    struct daemon *daemon = async->data;
+    if (!uv_is_active((uv_handle_t *)&daemon->delivery))
+        uv_timer_start(&daemon->delivery, on_delivery_delay, DELIVERY_DELAY_MS, 0);
+}
+
+static void wake_after_delivery(void *context)
+{
+    struct daemon *daemon = context;
+    uv_async_send(&daemon->delivered);
+}
+
+static void open_loop(struct daemon *daemon)
+{
+    static const int numbers[SIGNAL_COUNT] = {SIGINT, SIGTERM};
+    int result = uv_loop_init(&daemon->loop);
+    assert(result == 0);
+    result = uv_async_init(&daemon->loop, &daemon->delivered, on_delivered);
+    assert(result == 0);
+    daemon->delivered.data = daemon;
+    uv_timer_init(&daemon->loop, &daemon->period);
+    daemon->period.data = daemon;
+    uv_timer_init(&daemon->loop, &daemon->delivery);
+    daemon->delivery.data = daemon;
+    for (int i = 0; i < SIGNAL_COUNT; i++) {
+        uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        result = uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+        assert(result == 0);
+    }
+    (void)result;
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    uv_close(handle, NULL);
+}
+
+static void close_loop(struct daemon *daemon)
+{
+    uv_walk(&daemon->loop, close_handle, NULL);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    int result = uv_loop_close(&daemon->loop);
+    assert(result == 0);
+    (void)result;
+}
+
+static void run_loop(struct daemon *daemon)
+{
+    char listen[SOCKET_TEXT_SIZE];
+    write_status(daemon, "running");
+    notify_ready("receiving");
+    notify_status("receiving on %s", socket_address_text(&daemon->config.listen, listen));
+    uv_timer_start(&daemon->period, on_period, PERIOD_MS, PERIOD_MS);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    notify_stopping();
+    write_status(daemon, "stopping");
+}
+
+static enum status open_pipeline(struct daemon *daemon)
+{
+    uint8_t secret[LINKKEY_SIZE];
+    char reason[256];
+    if (daemon->config.link_key != NULL && linkkey_load(daemon->config.link_key, secret, reason) != STATUS_OK) {
+        log_error("%s", reason);
+        return STATUS_DENIED;
+    }
+    enum status status = pipeline_create(&daemon->config, daemon->trust, daemon->ledger,
+                                         daemon->config.link_key == NULL ? NULL : secret, &daemon->pipeline);
+    sodium_memzero(secret, sizeof secret);
+    return status;
+}
+
+static int serve(struct daemon *daemon)
+{
+    int result = EX_OSERR;
+    open_loop(daemon);
+    if (trust_load(daemon->config.trusted_keys, &daemon->trust) != STATUS_OK) {
+        result = EX_CONFIG;
+        goto cleanup;
+    }
+    if (ledger_open(daemon->config.state, &daemon->ledger) != STATUS_OK ||
+        store_recover(&daemon->config, daemon->ledger) != STATUS_OK || open_pipeline(daemon) != STATUS_OK)
+        goto cleanup;
+    daemon->status = status_board_create(&daemon->config, clock_monotonic_ns());
+    if (daemon->status == NULL || pipeline_start(daemon->pipeline, wake_after_delivery, daemon) != STATUS_OK)
+        goto cleanup;
+
+    run_loop(daemon);
+    pipeline_stop(daemon->pipeline);
+    result = EX_OK;
+
+cleanup:
+    pipeline_destroy(daemon->pipeline);
+    status_board_destroy(daemon->status);
+    ledger_close(daemon->ledger);
+    trust_destroy(daemon->trust);
+    close_loop(daemon);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon daemon;
+    const char *file = NULL;
+    bool check_only = false;
+
+    int result = parse_arguments(argc, argv, &file, &check_only);
+    if (result >= 0)
+        return result;
+    log_open("diodecast-receiver", LOG_LEVEL_INFO);
+    signal(SIGPIPE, SIG_IGN);
+    if (signature_init() != STATUS_OK) {
+        log_error("libsodium can't be initialised");
+        return EX_SOFTWARE;
+    }
+    enum status status = config_load(file, &daemon.config);
+    if (status != STATUS_OK)
+        return EX_CONFIG;
+    result = EX_OK;
+    if (!check_only)
+        result = serve(&daemon);
+    config_deinit(&daemon.config);
+    return result;
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/pipeline.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/doorbell.h"
+#include "common/log.h"
+#include "common/queue.h"
+#include "common/units.h"
+#include "proto/limits.h"
+#include "receiver/progress.h"
+#include "receiver/store.h"
+
+/*
+ *     socket → receive 0 ── ready ──┐            ┌─ verify, fsync, rename → intake queue
+ *                 ^                 v            |
+ *                 └───── done ─── store → publish┘
+ *                 ┌───── done ──────┘ ^
+ *                 v                   |
+ *     socket → receive n ── ready ────┘
+ *
+ * A block's memory belongs to the receive stage's gather. Pointers to complete blocks go through `ready`; each comes
+ * back through `done`.
+ */
+
+enum { QUEUE_CAPACITY = 4096 }; /* blocks of a lane that are out at a time: far more than memory for normal ones */
+#define ALIVE_NS (10 * CLOCK_SECOND_NS)
+
+struct lane {
+    struct receive *receive;
+    struct queue *ready, *done;
+    uint64_t turns, turned_ns; /* as last seen, and when they had changed */
+};
+
+struct pipeline {
+    const struct config *config;
+    const struct trust *trust;
+    struct ledger *ledger;
+    struct doorbell *store_bell;
+    struct lane_progress *progress;
+    struct store *store;
+    struct lane lanes[LIMIT_LANES];
+};
+
+static enum status create_lane(struct pipeline *pipeline, unsigned index, const uint8_t *link_secret)
+{
+    struct lane *lane = &pipeline->lanes[index];
+    struct socket_address address;
+    bool legal = socket_address_lane(&pipeline->config->listen, index, &address);
+    assert(legal);
+    lane->ready = queue_create(QUEUE_CAPACITY);
+    lane->done = queue_create(QUEUE_CAPACITY);
+    if (lane->ready == NULL || lane->done == NULL) {
+        log_error("lane %u can't be set up: %s", index, strerror(ENOMEM));
+        return STATUS_SYSTEM;
+    }
+    struct receive_setup setup = {
+        .address = &address,
+        .lane = index,
+        .memory = pipeline->config->memory / pipeline->config->lanes,
+        .trust = pipeline->trust,
+        .link_secret = link_secret,
+        .ready = lane->ready,
+        .done = lane->done,
+        .queue_capacity = QUEUE_CAPACITY,
+        .store_bell = pipeline->store_bell,
+        .progress = pipeline->progress,
+    };
+    return receive_create(&setup, &lane->receive);
+}
+
+static void log_bound(const struct pipeline *pipeline)
+{
+    char memory[UNITS_TEXT_SIZE], arena[UNITS_TEXT_SIZE], buffer[UNITS_TEXT_SIZE], address[SOCKET_TEXT_SIZE];
+    const struct receive *first = pipeline->lanes[0].receive;
+    log_info("listening on %s, %u lane%s, socket buffer %s each; nothing can be sent from there",
+             socket_address_text(&pipeline->config->listen, address), pipeline->config->lanes,
+             pipeline->config->lanes == 1 ? "" : "s", units_format_size(receive_socket_buffer(first), buffer));
+    log_info("data plane memory is %s: on each lane %s for the running epoch of each of %zu trusted senders",
+             units_format_size(pipeline->config->memory, memory), units_format_size(receive_arena_size(first), arena),
+             trust_count(pipeline->trust));
+}
+
+enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
+                            const uint8_t *link_secret, struct pipeline **pipeline)
+{
+    *pipeline = NULL;
+    struct pipeline *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return STATUS_SYSTEM;
+    made->config = config;
+    made->trust = trust;
+    made->ledger = ledger;
+    made->store_bell = doorbell_create();
+    made->progress = progress_create(trust, config->lanes);
+    enum status status = STATUS_OK;
+    if (made->store_bell == NULL || made->progress == NULL) {
+        log_error("the pipeline can't be set up: %s", strerror(errno));
+        status = STATUS_SYSTEM;
+    }
+    for (unsigned i = 0; i < config->lanes && status == STATUS_OK; i++)
+        status = create_lane(made, i, link_secret);
+    if (status != STATUS_OK) {
+        pipeline_destroy(made);
+        return status;
+    }
+    log_bound(made);
+    *pipeline = made;
+    return STATUS_OK;
+}
+
+enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *context), void *context)
+{
+    struct store_lane lanes[LIMIT_LANES];
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        lanes[i] = (struct store_lane){.ready = pipeline->lanes[i].ready, .done = pipeline->lanes[i].done};
+    enum status status =
+        store_start(pipeline->config, pipeline->trust, pipeline->ledger, lanes, pipeline->config->lanes,
+                    pipeline->store_bell, pipeline->progress, &pipeline->store);
+    if (status == STATUS_OK)
+        store_on_delivery(pipeline->store, delivered, context);
+    for (unsigned i = 0; i < pipeline->config->lanes && status == STATUS_OK; i++)
+        status = receive_start(pipeline->lanes[i].receive);
+    if (status != STATUS_OK)
+        pipeline_stop(pipeline);
+    return status;
+}
+
+void pipeline_stop(struct pipeline *pipeline)
+{
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        receive_stop(pipeline->lanes[i].receive);
+    store_stop(pipeline->store);
+    pipeline->store = NULL;
+}
+
+void pipeline_destroy(struct pipeline *pipeline)
+{
+    if (pipeline == NULL)
+        return;
+    pipeline_stop(pipeline);
+    for (unsigned i = 0; i < pipeline->config->lanes; i++) {
+        receive_destroy(pipeline->lanes[i].receive);
+        queue_destroy(pipeline->lanes[i].ready);
+        queue_destroy(pipeline->lanes[i].done);
+    }
+    progress_destroy(pipeline->progress);
+    doorbell_destroy(pipeline->store_bell);
+    free(pipeline);
+}
+
+struct store *pipeline_store(struct pipeline *pipeline)
+{
+    return pipeline->store;
+}
+
+static void keep_largest(uint64_t *largest, uint64_t value)
+{
+    if (value > *largest)
+        *largest = value;
+}
+
+static void add_lane(struct receive_counters *sum, const struct receive_counters *lane)
+{
+    sum->datagrams += lane->datagrams;
+    sum->lost += lane->lost;
+    for (unsigned i = 0; i < DATAGRAM_DROP_COUNT; i++)
+        sum->drops[i] += lane->drops[i];
+    sum->kernel_socket_buffer += lane->kernel_socket_buffer;
+    sum->buffer_ring_exhausted += lane->buffer_ring_exhausted;
+    sum->store_queue_full += lane->store_queue_full;
+    sum->blocks_complete += lane->blocks_complete;
+    sum->blocks_given_up += lane->blocks_given_up;
+    sum->turns += lane->turns;
+    keep_largest(&sum->memory_needed, lane->memory_needed);
+    keep_largest(&sum->last_datagram_ns, lane->last_datagram_ns);
+}
+
+void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters *counters)
+{
+    const struct receive *first = pipeline->lanes[0].receive;
+    memset(counters, 0, sizeof *counters);
+    for (unsigned i = 0; i < pipeline->config->lanes; i++) {
+        struct receive_counters lane;
+        receive_counters(pipeline->lanes[i].receive, &lane);
+        add_lane(&counters->lanes, &lane);
+    }
+    counters->socket_buffer = receive_socket_buffer(first);
+    counters->socket_buffer_wanted = RECEIVE_SOCKET_BUFFER;
+    counters->memory = pipeline->config->memory;
+    if (counters->lanes.memory_needed > receive_arena_size(first))
+        counters->memory_to_set =
+            pipeline->config->lanes * receive_memory_for(counters->lanes.memory_needed, trust_count(pipeline->trust));
+}
+
+bool pipeline_is_alive(struct pipeline *pipeline, uint64_t now_ns)
+{
+    bool alive = true;
+    for (unsigned i = 0; i < pipeline->config->lanes; i++) {
+        struct lane *lane = &pipeline->lanes[i];
+        struct receive_counters counters;
+        receive_counters(lane->receive, &counters);
+        if (counters.turns != lane->turns || lane->turned_ns == 0) {
+            lane->turns = counters.turns;
+            lane->turned_ns = now_ns;
+        }
+        alive = alive && now_ns < lane->turned_ns + ALIVE_NS;
+    }
+    return alive;
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_PIPELINE_H
+#define DIODECAST_RECEIVER_PIPELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "common/trust.h"
+#include "receiver/config.h"
+#include "receiver/ledger.h"
+#include "receiver/receive.h"
+
+/*
+ * The data plane of the high side: wires the stages, owns their threads, queues and buffers. Control thread only.
+ *
+ *     link ))) per lane [receive: check, gather] → [store: decode, unpack, write, hash] → [publish] → intake queue
+ *                           ^                          |
+ *                           +------- empty blocks -----+
+ */
+struct pipeline;
+struct store;
+
+struct pipeline_counters {
+    struct receive_counters lanes; /* sums; of memory_needed, last_datagram_ns the largest */
+    uint32_t socket_buffer;        /* bytes granted to each lane's socket */
+    uint32_t socket_buffer_wanted;
+    uint64_t memory;        /* bytes of the data plane, all of which is allocated */
+    uint64_t memory_to_set; /* what `memory` must be for the geometries seen; 0 when they fit */
+};
+
+/*
+ * Opens sockets, allocates all buffers (and logs the bound), starts nothing. Problems are logged with what to do. All
+ * arguments are borrowed; `link_secret` only during the call, NULL without a link key.
+ */
+MUST_CHECK enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
+                                       const uint8_t *link_secret, struct pipeline **pipeline);
+/* `delivered` is called, by any thread, after each batch of deliveries. */
+MUST_CHECK enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *context), void *context);
+/* Stops the threads, the receiving ones first: what has arrived is still stored. */
+void pipeline_stop(struct pipeline *pipeline);
+void pipeline_destroy(struct pipeline *pipeline); /* stops what still runs; NULL allowed */
+
+struct store *pipeline_store(struct pipeline *pipeline); /* NULL unless started */
+void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters *counters);
+/* Whether each receive thread has made a turn lately; call it each second. */
+bool pipeline_is_alive(struct pipeline *pipeline, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_RECEIVE_H
+#define DIODECAST_RECEIVER_RECEIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/doorbell.h"
+#include "common/linkkey.h"
+#include "common/queue.h"
+#include "common/socket.h"
+#include "common/status.h"
+#include "common/trust.h"
+#include "proto/datagram.h"
+#include "receiver/progress.h"
+
+/*
+ * The receive stage of one lane, one thread: takes datagrams from its socket by io_uring, checks them, gathers their
+ * symbols and hands complete blocks on. It never waits for a later stage: a block that finds the queue full is dropped
+ * and counted.
+ *
+ * Memory: buffers that the kernel fills, and for each trusted sender an equal share of the rest (receiver/epochs.h).
+ */
+struct receive;
+
+enum { RECEIVE_SOCKET_BUFFER = 32 << 20 }; /* bytes wanted of the kernel: a quarter of a second at 1 Gbit/s */
+
+struct receive_setup {
+    const struct socket_address *address; /* of this lane; copied */
+    unsigned lane;
+    uint64_t memory;                /* bytes for this lane */
+    const struct trust *trust;      /* borrowed */
+    const uint8_t *link_secret;     /* LINKKEY_SIZE bytes, copied; NULL without a link key */
+    struct queue *ready, *done;     /* borrowed; carry struct block */
+    size_t queue_capacity;          /* of both: most blocks that are out at a time */
+    struct doorbell *store_bell;    /* borrowed; rung after blocks were pushed to `ready` */
+    struct lane_progress *progress; /* borrowed */
+};
+
+struct receive_counters {
+    uint64_t datagrams; /* all that came, dropped ones too */
+    uint64_t lost;      /* by gaps of the sequence numbers */
+    uint64_t drops[DATAGRAM_DROP_COUNT];
+    uint64_t kernel_socket_buffer;  /* buffers that the kernel dropped because the socket's was full */
+    uint64_t buffer_ring_exhausted; /* times that all of our buffers were full; the socket's buffer bridges it */
+    uint64_t store_queue_full;      /* complete blocks dropped because later stages did not keep up */
+    uint64_t blocks_complete;       /* with at least k symbols */
+    uint64_t blocks_given_up;       /* with fewer */
+    uint64_t memory_needed;         /* bytes of main arena that the largest geometry seen needs */
+    uint64_t last_datagram_ns;      /* monotonic, of the newest one that passed all checks; 0: none */
+    uint64_t turns;                 /* of the thread's loop, at least one a second */
+};
+
+/* Opens the socket and allocates all memory; logs what fails. Control thread. */
+MUST_CHECK enum status receive_create(const struct receive_setup *setup, struct receive **receive);
+MUST_CHECK enum status receive_start(struct receive *receive);
+/* Ends the thread. Complete blocks still go to `ready`. */
+void receive_stop(struct receive *receive);
+/* After the later stages have ended: takes back what is in `ready` and `done`. NULL is allowed. */
+void receive_destroy(struct receive *receive);
+
+/* Any thread; figures at most 100 ms old. */
+void receive_counters(const struct receive *receive, struct receive_counters *counters);
+uint32_t receive_socket_buffer(const struct receive *receive); /* bytes granted */
+uint64_t receive_arena_size(const struct receive *receive);    /* bytes of each sender's main arena */
+/* What `memory` of a lane must be, so that the main arena of each of `senders` has `arena` bytes. */
+uint64_t receive_memory_for(uint64_t arena, size_t senders);
+
+#endif

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_CARRIER_H
+#define DIODECAST_SENDER_CARRIER_H
+
+#include <stdbool.h>
+
+#include "common/status.h"
+
+/* Whether the interface of the link has a carrier (rtnetlink(7)). One thread. */
+struct carrier;
+
+/* Subscribes and learns the present state. `interface` is borrowed. Problems are logged. */
+MUST_CHECK enum status carrier_open(const char *interface, struct carrier **carrier);
+void carrier_close(struct carrier *carrier);
+int carrier_fd(const struct carrier *carrier);
+/* Reads what the kernel has to say. */
+void carrier_read(struct carrier *carrier);
+/* Set up, and with a carrier; an interface that was removed has none. */
+bool carrier_is_up(const struct carrier *carrier);
+
+#endif

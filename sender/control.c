@@ -1,0 +1,640 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sender/control.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/notify.h"
+#include "common/units.h"
+#include "sender/filing.h"
+#include "sender/finish.h"
+#include "sender/printable.h"
+#include "sender/retain.h"
+
+enum {
+    WINDOW_MAX = 512,        /* transfers of one priority that are claimed and not read to their end */
+    IN_FLIGHT_MAX = 4096,    /* transfers that are claimed and not finished */
+    DESCRIPTORS_SPARE = 400, /* for everything but transfers: a batch's channels, rings, sockets, the database */
+    TICK_MS = 1000,
+    CHANGED_MS = 100,     /* least interval of status files */
+    WINDOW_RETRY_MS = 25, /* while the window is full: how soon a transfer that was read makes room */
+    ONCE_MS = 50,
+    SHOWN_SIZE = 128,
+};
+
+#define PROGRESS_LIMIT_NS  (10 * CLOCK_SECOND_NS)  /* without a heartbeat or a send error: the send thread is stuck */
+#define UNKNOWN_RECENT_NS  (600 * CLOCK_SECOND_NS) /* how long a refused lease counts */
+#define RETAIN_INTERVAL_NS (60 * CLOCK_SECOND_NS)
+#define RETAIN_BYTES       (UINT64_C(1) << 30) /* sent since the last pass: the next one comes sooner */
+
+struct control {
+    struct control_setup setup;
+    uv_loop_t loop;
+    uv_poll_t spool_poll, finished_poll, carrier_poll;
+    uv_timer_t tick, claim_timer, status_timer, scan_timer, once_timer;
+    uv_signal_t signals[3];
+    uv_work_t claim_work, finish_work, retain_work;
+    bool claiming, finishing, retaining; /* a worker is at it */
+    bool stopping, ended, left_behind;
+    size_t window, in_flight_limit;
+
+    struct claim_item *claim_items; /* [CLAIM_BATCH] */
+    size_t claim_count;
+    struct finish_item *finish_items; /* [CLAIM_BATCH] */
+    bool *finish_expected;            /* [CLAIM_BATCH] the settle stage expects it back */
+    size_t finish_count;
+    struct transfer **in_flight; /* [IN_FLIGHT_MAX + CLAIM_BATCH + resumed] */
+    size_t in_flight_count, in_flight_capacity;
+
+    uint64_t sent_total, failed_total, returned_total, last_sequence;
+    uint64_t writers_unknown_ns;
+    uint64_t status_written_ns;
+    uint64_t beats, errors, progress_ns; /* what the watchdog last saw, and when it moved */
+    struct retain_result retain_result, retained;
+    uint64_t retain_next_ns, sent_since_retain;
+    int64_t realtime_start_ns;
+    uint64_t monotonic_start_ns;
+};
+
+static void pump(struct control *control);
+
+static uint64_t now_ns(void)
+{
+    return clock_monotonic_ns();
+}
+
+static const char *state_text(const struct control *control, const struct status_facts *facts)
+{
+    if (control->stopping)
+        return "stopping";
+    if (facts->counters.paused)
+        return "paused";
+    return facts->in_flight_count > 0 ? "sending" : "idle";
+}
+
+static void write_status(struct control *control)
+{
+    uint64_t now = now_ns();
+    struct settle_totals totals;
+    struct status_facts facts = {
+        .settle = control->setup.settle,
+        .trouble = spool_trouble(control->setup.spool),
+        .in_flight = control->in_flight,
+        .in_flight_count = control->in_flight_count,
+        .carrier_up = control->setup.carrier == NULL || carrier_is_up(control->setup.carrier),
+        .writers_unknown = control->writers_unknown_ns != 0 && now < control->writers_unknown_ns + UNKNOWN_RECENT_NS,
+        .sent_total = control->sent_total,
+        .failed_total = control->failed_total,
+        .returned_total = control->returned_total,
+        .last_sequence = control->last_sequence,
+        .retained_count = control->retained.kept,
+        .retained_bytes = control->retained.kept_bytes,
+        .retain_message = control->retained.stuck ? control->retained.message : NULL,
+    };
+    settle_totals(control->setup.settle, &totals);
+    facts.queue_depth = totals.count + control->in_flight_count;
+    facts.queue_bytes = totals.bytes;
+    for (size_t i = 0; i < control->in_flight_count; i++) {
+        uint64_t sent = atomic_load(&control->in_flight[i]->bytes_sent);
+        uint64_t total = control->in_flight[i]->total_bytes;
+        facts.queue_bytes += total > sent ? total - sent : 0;
+    }
+    pipeline_set_queue(control->setup.pipeline, facts.queue_depth, facts.queue_bytes);
+    pipeline_counters(control->setup.pipeline, &facts.counters);
+    facts.state = state_text(control, &facts);
+    status_board_write(control->setup.board, &facts, now, clock_realtime_ns());
+    control->status_written_ns = now;
+}
+
+static void on_status_timer(uv_timer_t *timer)
+{
+    write_status(timer->data);
+}
+
+/* Something worth showing happened. */
+static void changed(struct control *control)
+{
+    if (uv_is_active((uv_handle_t *)&control->status_timer) || control->ended)
+        return;
+    uint64_t since_ms = (now_ns() - control->status_written_ns) / CLOCK_MILLISECOND_NS;
+    uv_timer_start(&control->status_timer, on_status_timer, since_ms < CHANGED_MS ? CHANGED_MS - since_ms : 0, 0);
+}
+
+/* Feeds the watchdog only while the data plane shows signs of life. */
+static void feed_watchdog(struct control *control, uint64_t now)
+{
+    struct pipeline_counters counters;
+    pipeline_counters(control->setup.pipeline, &counters);
+    if (counters.heartbeats_sent != control->beats || counters.send_errors != control->errors || counters.paused)
+        control->progress_ns = now;
+    control->beats = counters.heartbeats_sent;
+    control->errors = counters.send_errors;
+    if (now < control->progress_ns + PROGRESS_LIMIT_NS)
+        notify_watchdog();
+}
+
+static void work_retain(uv_work_t *work)
+{
+    struct control *control = work->data;
+    /* Wall clock of the start plus monotonic time: a step of the clock must not expire everything at once. */
+    int64_t now = control->realtime_start_ns + (int64_t)(now_ns() - control->monotonic_start_ns);
+    retain_run(control->setup.claim, now, &control->retain_result);
+}
+
+static void after_retain(uv_work_t *work, int result)
+{
+    struct control *control = work->data;
+    (void)result;
+    control->retaining = false;
+    control->retained = control->retain_result;
+    if (control->retained.removed > 0)
+        log_info("removed %llu sent transfers that are no longer retained",
+                 (unsigned long long)control->retained.removed);
+    pump(control);
+}
+
+static void retain_if_due(struct control *control, uint64_t now)
+{
+    if (control->retaining || (now < control->retain_next_ns && control->sent_since_retain < RETAIN_BYTES))
+        return;
+    control->retain_next_ns = now + RETAIN_INTERVAL_NS;
+    control->sent_since_retain = 0;
+    control->retaining = true;
+    int result = uv_queue_work(&control->loop, &control->retain_work, work_retain, after_retain);
+    assert(result == 0);
+    (void)result;
+}
+
+static void submit(struct control *control, struct transfer *transfer)
+{
+    if (control->in_flight_count == control->in_flight_capacity) {
+        control->in_flight_capacity = control->in_flight_capacity == 0 ? 256 : 2 * control->in_flight_capacity;
+        control->in_flight = reallocarray(control->in_flight, control->in_flight_capacity, sizeof *control->in_flight);
+        assert(control->in_flight != NULL);
+    }
+    control->in_flight[control->in_flight_count++] = transfer;
+    pipeline_submit(control->setup.pipeline, transfer);
+}
+
+void control_resume(struct control *control, struct transfer *transfer)
+{
+    submit(control, transfer);
+}
+
+/* The transfer is done with: counts it, takes it off the list and frees it. */
+static void retire(struct control *control, const struct finish_item *item)
+{
+    struct transfer *transfer = item->transfer;
+    int64_t realtime = clock_realtime_ns();
+    switch (item->result) {
+    case FINISH_SENT:
+        control->sent_total++;
+        control->sent_since_retain += transfer->total_bytes;
+        if (transfer->sequence > control->last_sequence)
+            control->last_sequence = transfer->sequence;
+        status_board_sent(control->setup.board, transfer, realtime);
+        break;
+    case FINISH_REFUSED:
+        control->failed_total++;
+        status_board_refused(control->setup.board, transfer->channel, transfer->name, transfer->reason, realtime);
+        break;
+    case FINISH_RETURNED:
+        control->returned_total++;
+        break;
+    }
+    for (size_t i = 0; i < control->in_flight_count; i++) {
+        if (control->in_flight[i] != transfer)
+            continue;
+        memmove(&control->in_flight[i], &control->in_flight[i + 1],
+                (control->in_flight_count - i - 1) * sizeof *control->in_flight);
+        control->in_flight_count--;
+        break;
+    }
+    transfer_destroy(transfer);
+}
+
+static void work_finish(uv_work_t *work)
+{
+    struct control *control = work->data;
+    finish_batch(control->setup.claim, control->finish_items, control->finish_count);
+}
+
+static void item_of(const struct control *control, const struct transfer *transfer, struct settle_item *item)
+{
+    *item = (struct settle_item){.rule = config_channel_find(control->setup.claim->config, transfer->channel),
+                                 .how = SETTLE_RETURNED,
+                                 .tree = transfer->tree,
+                                 .bytes = transfer->total_bytes};
+    snprintf(item->channel, sizeof item->channel, "%s", filing_directory(transfer->channel, transfer->tree));
+    memcpy(item->name, transfer->name, sizeof item->name);
+}
+
+static void after_finish(uv_work_t *work, int result)
+{
+    struct control *control = work->data;
+    (void)result;
+    control->finishing = false;
+    /* First what the kernel said about items moved back: it does not count. */
+    (void)spool_read(control->setup.spool, now_ns());
+    for (size_t i = 0; i < control->finish_count; i++) {
+        struct finish_item *done = &control->finish_items[i];
+        if (control->finish_expected[i]) {
+            struct settle_item item;
+            item_of(control, done->transfer, &item);
+            if (done->result == FINISH_RETURNED) {
+                item.watched = spool_came_back(control->setup.spool, item.channel, item.name);
+                settle_returned(control->setup.settle, &item, now_ns());
+            } else {
+                (void)settle_done(control->setup.settle, &item, SETTLE_GONE, NULL, "", now_ns());
+            }
+        }
+        retire(control, done);
+    }
+    control->finish_count = 0;
+    changed(control);
+    pump(control);
+}
+
+/* Takes what the pipeline is done with, up to a batch. */
+static void collect_finished(struct control *control)
+{
+    while (control->finish_count < CLAIM_BATCH) {
+        struct transfer *transfer = (struct transfer *)mailbox_take(control->setup.finished);
+        if (transfer == NULL)
+            return;
+        size_t i = control->finish_count++;
+        control->finish_items[i] = (struct finish_item){.transfer = transfer, .may_return = true};
+        control->finish_expected[i] = false;
+        if (transfer->outcome == TRANSFER_RETURNED) {
+            struct settle_item item;
+            item_of(control, transfer, &item);
+            control->finish_expected[i] = settle_expect(control->setup.settle, &item);
+            control->finish_items[i].may_return = control->finish_expected[i];
+        }
+    }
+}
+
+static void start_finish(struct control *control)
+{
+    if (control->finishing)
+        return;
+    collect_finished(control);
+    if (control->finish_count == 0)
+        return;
+    control->finishing = true;
+    int result = uv_queue_work(&control->loop, &control->finish_work, work_finish, after_finish);
+    assert(result == 0);
+    (void)result;
+}
+
+/* The bell is rung only while it is armed (doorbell.h), and armed only when the mailbox was seen empty. */
+static void on_finished(uv_poll_t *poll, int status, int events)
+{
+    struct control *control = poll->data;
+    (void)status;
+    (void)events;
+    doorbell_disarm(control->setup.bell);
+    pump(control);
+}
+
+static void wait_for_finished(struct control *control)
+{
+    /* A batch under way ends in pump(), so that nothing is waited for until then. */
+    while (!control->finishing) {
+        doorbell_arm(control->setup.bell);
+        size_t before = control->finish_count;
+        collect_finished(control);
+        if (control->finish_count == before)
+            return;
+        doorbell_disarm(control->setup.bell);
+        start_finish(control);
+    }
+}
+
+static void work_claim(uv_work_t *work)
+{
+    struct control *control = work->data;
+    claim_batch(control->setup.claim, control->claim_items, control->claim_count);
+}
+
+static void end_claim(struct control *control, struct claim_item *done)
+{
+    const struct settle_item *item = &done->item;
+    const struct probe *probe = done->probed ? &done->probe : NULL;
+    const char *channel = spool_channel_name(item->channel);
+    uint64_t now = now_ns();
+    if (probe != NULL && probe->writers == PROBE_UNKNOWN && item->watched)
+        control->writers_unknown_ns = now;
+    if (settle_done(control->setup.settle, item, done->verdict, probe, done->message, now)) {
+        char name[SHOWN_SIZE];
+        log_warning("%s/%s can't be claimed and stays: %s", channel, printable_name(item->name, name, sizeof name),
+                    done->message);
+    }
+    if (done->verdict != SETTLE_TAKE)
+        return;
+    if (item->tree)
+        spool_left(control->setup.spool, item->channel, item->name);
+    if (done->refused) {
+        control->failed_total++;
+        status_board_refused(control->setup.board, channel, item->name, done->message, clock_realtime_ns());
+    } else {
+        submit(control, done->transfer);
+    }
+}
+
+static void after_claim(uv_work_t *work, int result)
+{
+    struct control *control = work->data;
+    (void)result;
+    control->claiming = false;
+    (void)spool_read(control->setup.spool, now_ns());
+    for (size_t i = 0; i < control->claim_count; i++)
+        end_claim(control, &control->claim_items[i]);
+    control->claim_count = 0;
+    changed(control);
+    pump(control);
+}
+
+/* How many more transfers of each priority may be claimed; what waits stays in the spool, where it costs nothing. */
+static void measure_room(const struct control *control, size_t room[static CONFIG_PRIORITY_COUNT])
+{
+    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++)
+        room[i] = control->window;
+    size_t total =
+        control->in_flight_limit > control->in_flight_count ? control->in_flight_limit - control->in_flight_count : 0;
+    for (size_t i = 0; i < control->in_flight_count; i++) {
+        const struct transfer *transfer = control->in_flight[i];
+        if (room[transfer->priority] > 0 && atomic_load(&transfer->announced_stage) != TRANSFER_STAGE_COPIES)
+            room[transfer->priority]--;
+    }
+    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++) {
+        if (room[i] > total)
+            room[i] = total;
+        total -= room[i];
+    }
+}
+
+static void on_claim_timer(uv_timer_t *timer)
+{
+    pump(timer->data);
+}
+
+static void start_claims(struct control *control)
+{
+    struct settle_item taken[CLAIM_BATCH];
+    size_t room[CONFIG_PRIORITY_COUNT];
+    uint64_t now = now_ns();
+    uint64_t next = settle_next_ns(control->setup.settle);
+
+    if (control->claiming || control->stopping)
+        return;
+    uv_timer_stop(&control->claim_timer);
+    if (next == UINT64_MAX)
+        return;
+    if (next > now) {
+        uint64_t wait_ms = (next - now) / CLOCK_MILLISECOND_NS + 1;
+        uv_timer_start(&control->claim_timer, on_claim_timer, wait_ms, 0);
+        return;
+    }
+    measure_room(control, room);
+    size_t count = settle_take(control->setup.settle, now, room, taken, CLAIM_BATCH);
+    if (count == 0) {
+        uv_timer_start(&control->claim_timer, on_claim_timer, WINDOW_RETRY_MS, 0);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        control->claim_items[i].item = taken[i];
+    control->claim_count = count;
+    control->claiming = true;
+    int result = uv_queue_work(&control->loop, &control->claim_work, work_claim, after_claim);
+    assert(result == 0);
+    (void)result;
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* No more events: the loop ends when the workers have. */
+static void stop(struct control *control)
+{
+    control->stopping = true;
+    if (control->ended || control->claiming || control->finishing || control->retaining)
+        return;
+    write_status(control);
+    control->ended = true;
+    uv_walk(&control->loop, close_handle, NULL);
+}
+
+static bool is_all_sent(const struct control *control)
+{
+    struct settle_totals totals;
+    settle_totals(control->setup.settle, &totals);
+    return totals.pending == 0 && control->in_flight_count == 0 && !control->claiming && !control->finishing &&
+           pipeline_is_idle(control->setup.pipeline);
+}
+
+/* Whatever happened: starts what can be started. */
+static void pump(struct control *control)
+{
+    if (control->ended)
+        return;
+    if (control->stopping) {
+        stop(control);
+        return;
+    }
+    start_finish(control);
+    wait_for_finished(control);
+    start_claims(control);
+}
+
+static void on_once(uv_timer_t *timer)
+{
+    struct control *control = timer->data;
+    struct settle_totals totals;
+    if (control->stopping || !is_all_sent(control))
+        return;
+    settle_totals(control->setup.settle, &totals);
+    control->left_behind = totals.blocked > 0;
+    stop(control);
+}
+
+static void scan(struct control *control)
+{
+    spool_scan(control->setup.spool, now_ns(), clock_realtime_ns());
+    uv_timer_set_repeat(&control->scan_timer, spool_scan_interval_ns(control->setup.spool) / CLOCK_MILLISECOND_NS);
+    uv_timer_again(&control->scan_timer);
+    changed(control);
+    pump(control);
+}
+
+static void on_scan(uv_timer_t *timer)
+{
+    scan(timer->data);
+}
+
+static void on_spool(uv_poll_t *poll, int status, int events)
+{
+    struct control *control = poll->data;
+    (void)status;
+    (void)events;
+    if (spool_read(control->setup.spool, now_ns()))
+        scan(control);
+    pump(control);
+}
+
+static void on_carrier(uv_poll_t *poll, int status, int events)
+{
+    struct control *control = poll->data;
+    bool before = carrier_is_up(control->setup.carrier);
+    (void)status;
+    (void)events;
+    carrier_read(control->setup.carrier);
+    bool up = carrier_is_up(control->setup.carrier);
+    if (up == before)
+        return;
+    if (up)
+        log_notice("%s has a carrier again; sending goes on", control->setup.claim->config->interface);
+    else
+        log_warning("%s has no carrier; sending is paused", control->setup.claim->config->interface);
+    pipeline_set_carrier(control->setup.pipeline, up);
+    changed(control);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct control *control = timer->data;
+    uint64_t now = now_ns();
+    char rate[UNITS_TEXT_SIZE];
+    if (!control->stopping)
+        retain_if_due(control, now);
+    write_status(control);
+    feed_watchdog(control, now);
+    notify_status("%llu transfers sent, %zu under way, %s", (unsigned long long)control->sent_total,
+                  control->in_flight_count, units_format_rate(status_board_rate(control->setup.board), rate));
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct control *control = handle->data;
+    if (number == SIGUSR1) {
+        scan(control);
+        return;
+    }
+    log_notice("%s: stops at the next block boundary", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    notify_stopping();
+    stop(control);
+}
+
+enum status control_create(const struct control_setup *setup, struct control **control)
+{
+    struct control *made = calloc(1, sizeof *made);
+    assert(made != NULL);
+    made->setup = *setup;
+    made->claim_items = calloc(CLAIM_BATCH, sizeof *made->claim_items);
+    made->finish_items = calloc(CLAIM_BATCH, sizeof *made->finish_items);
+    made->finish_expected = calloc(CLAIM_BATCH, sizeof *made->finish_expected);
+    assert(made->claim_items != NULL && made->finish_items != NULL && made->finish_expected != NULL);
+    made->realtime_start_ns = clock_realtime_ns();
+    made->monotonic_start_ns = made->progress_ns = now_ns();
+    made->last_sequence = setup->newest_sequence;
+    size_t usable = setup->descriptor_limit > 2 * DESCRIPTORS_SPARE ? setup->descriptor_limit - DESCRIPTORS_SPARE
+                                                                    : DESCRIPTORS_SPARE;
+    made->in_flight_limit = usable < IN_FLIGHT_MAX ? usable : IN_FLIGHT_MAX;
+    made->window = usable / 4 < WINDOW_MAX ? usable / 4 : WINDOW_MAX;
+    *control = NULL;
+    if (ledger_count_sent(setup->claim->ledger, &made->sent_total, &made->failed_total) != STATUS_OK ||
+        uv_loop_init(&made->loop) != 0) {
+        log_error("the control thread can't start: the ledger can't be read, or descriptors are missing");
+        free(made->claim_items);
+        free(made->finish_items);
+        free(made->finish_expected);
+        free(made);
+        return STATUS_SYSTEM;
+    }
+    *control = made;
+    return STATUS_OK;
+}
+
+static void add_poll(struct control *control, uv_poll_t *poll, int fd, uv_poll_cb callback)
+{
+    poll->data = control;
+    int result = uv_poll_init(&control->loop, poll, fd);
+    assert(result == 0);
+    result = uv_poll_start(poll, UV_READABLE, callback);
+    assert(result == 0);
+    (void)result;
+}
+
+static void add_timer(struct control *control, uv_timer_t *timer, uv_timer_cb callback, uint64_t repeat_ms)
+{
+    timer->data = control;
+    uv_timer_init(&control->loop, timer);
+    if (repeat_ms > 0)
+        uv_timer_start(timer, callback, repeat_ms, repeat_ms);
+}
+
+static void add_handles(struct control *control)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+    add_poll(control, &control->spool_poll, spool_fd(control->setup.spool), on_spool);
+    add_poll(control, &control->finished_poll, doorbell_fd(control->setup.bell), on_finished);
+    if (control->setup.carrier != NULL)
+        add_poll(control, &control->carrier_poll, carrier_fd(control->setup.carrier), on_carrier);
+    add_timer(control, &control->tick, on_tick, TICK_MS);
+    add_timer(control, &control->claim_timer, on_claim_timer, 0);
+    add_timer(control, &control->status_timer, on_status_timer, 0);
+    add_timer(control, &control->scan_timer, on_scan, TICK_MS);
+    add_timer(control, &control->once_timer, on_once, control->setup.once ? ONCE_MS : 0);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        control->signals[i].data = control;
+        uv_signal_init(&control->loop, &control->signals[i]);
+        uv_signal_start(&control->signals[i], on_signal, numbers[i]);
+    }
+    control->claim_work.data = control->finish_work.data = control->retain_work.data = control;
+}
+
+bool control_run(struct control *control)
+{
+    add_handles(control);
+    scan(control);
+    if (control->setup.once)
+        settle_freeze(control->setup.settle);
+    write_status(control);
+    notify_ready("watching the spool");
+    int left = uv_run(&control->loop, UV_RUN_DEFAULT);
+    assert(left == 0 && control->ended);
+    (void)left;
+    return !control->left_behind;
+}
+
+void control_destroy(struct control *control)
+{
+    if (control == NULL)
+        return;
+    /* What left completely must be known as sent, or the next start sends it again. */
+    for (;;) {
+        collect_finished(control);
+        if (control->finish_count == 0)
+            break;
+        finish_batch(control->setup.claim, control->finish_items, control->finish_count);
+        for (size_t i = 0; i < control->finish_count; i++)
+            retire(control, &control->finish_items[i]);
+        control->finish_count = 0;
+    }
+    uv_loop_close(&control->loop);
+    free(control->claim_items);
+    free(control->finish_items);
+    free(control->finish_expected);
+    free(control->in_flight);
+    free(control);
+}

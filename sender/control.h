@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_CONTROL_H
+#define DIODECAST_SENDER_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/doorbell.h"
+#include "common/mailbox.h"
+#include "common/status.h"
+#include "sender/carrier.h"
+#include "sender/claim.h"
+#include "sender/pipeline.h"
+#include "sender/settle.h"
+#include "sender/spool.h"
+#include "sender/status.h"
+
+/*
+ * The control thread (libuv): events of the spool, claims and filing in worker threads, carrier, status file, signals.
+ *
+ *     spool → settle → claim (worker) → pipeline_submit … finished mailbox → finish (worker)
+ */
+struct control;
+
+/* All borrowed; `carrier` is NULL where it is not looked at. */
+struct control_setup {
+    const struct claim *claim;
+    struct settle *settle;
+    struct spool *spool;
+    struct pipeline *pipeline;
+    struct mailbox *finished;
+    struct doorbell *bell; /* of `finished` */
+    struct carrier *carrier;
+    struct status_board *board;
+    bool once;                /* end when what was there at the start is sent */
+    size_t descriptor_limit;  /* RLIMIT_NOFILE */
+    uint64_t newest_sequence; /* at the start */
+};
+
+MUST_CHECK enum status control_create(const struct control_setup *setup, struct control **control);
+/* Takes a transfer of the last run and submits it; before control_run(). */
+void control_resume(struct control *control, struct transfer *transfer);
+/*
+ * Runs until SIGTERM or SIGINT, or with `once` until all is sent. Returns false when items stayed behind that could not
+ * be claimed (once only).
+ */
+bool control_run(struct control *control);
+/* After the pipeline was stopped: files what it had finished. */
+void control_destroy(struct control *control);
+
+#endif

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sender/finish.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "sender/filing.h"
+#include "sender/printable.h"
+
+enum { SHOWN_SIZE = 128 };
+
+static const char name_taken[] = "; it could not go back to the spool, where a new item has its name";
+
+static enum status refuse(const struct claim *claim, struct finish_item *item)
+{
+    item->result = FINISH_REFUSED;
+    return filing_refuse(claim->dirs, item->transfer->id, item->transfer->name, item->transfer->reason);
+}
+
+static enum status give_back(const struct claim *claim, struct finish_item *item)
+{
+    struct transfer *transfer = item->transfer;
+    enum status status = STATUS_EXISTS;
+    if (item->may_return)
+        status = filing_give_back(claim->dirs, transfer->id, filing_directory(transfer->channel, transfer->tree),
+                                  transfer->name);
+    item->result = FINISH_RETURNED;
+    if (status != STATUS_EXISTS)
+        return status;
+    size_t room = sizeof transfer->reason - sizeof name_taken;
+    if (strlen(transfer->reason) > room)
+        transfer->reason[room] = '\0';
+    strncat(transfer->reason, name_taken, sizeof name_taken - 1);
+    return refuse(claim, item);
+}
+
+static enum status file_away(const struct claim *claim, struct finish_item *item)
+{
+    switch (item->transfer->outcome) {
+    case TRANSFER_SENT:
+        item->result = FINISH_SENT;
+        return filing_sent(claim->dirs, item->transfer->id);
+    case TRANSFER_REFUSED:
+        return refuse(claim, item);
+    case TRANSFER_RETURNED:
+        return give_back(claim, item);
+    case TRANSFER_PENDING:
+        break;
+    }
+    assert(!"a transfer that came back has an outcome");
+    return STATUS_INVALID;
+}
+
+void finish_batch(const struct claim *claim, struct finish_item *items, size_t count)
+{
+    static const enum ledger_state states[] = {
+        [FINISH_SENT] = LEDGER_SENT, [FINISH_REFUSED] = LEDGER_FAILED, [FINISH_RETURNED] = LEDGER_RETURNED};
+    struct ledger_change *changes = calloc(count, sizeof *changes);
+    assert(changes != NULL);
+    bool sent = false;
+
+    for (size_t i = 0; i < count; i++) {
+        struct transfer *transfer = items[i].transfer;
+        char name[SHOWN_SIZE];
+        printable_name(transfer->name, name, sizeof name);
+        if (file_away(claim, &items[i]) != STATUS_OK)
+            log_error("%s/%s can't leave .sending: %s; the next start of the sender sorts it out", transfer->channel,
+                      name, strerror(errno));
+        if (items[i].result != FINISH_SENT)
+            log_warning("%s/%s %s: %s", transfer->channel, name,
+                        items[i].result == FINISH_REFUSED ? "is refused" : "goes back to the spool", transfer->reason);
+        sent = sent || items[i].result == FINISH_SENT;
+        memcpy(changes[i].id, transfer->id, TRANSFER_ID_SIZE);
+        changes[i].state = states[items[i].result];
+        changes[i].reason = items[i].result != FINISH_SENT ? transfer->reason : NULL;
+    }
+    if (sent && (fsync(claim->dirs->sent) != 0 || fsync(claim->dirs->sending) != 0))
+        log_error("the spool %s can't be flushed: %s", claim->dirs->path, strerror(errno));
+    if (ledger_apply(claim->ledger, changes, count) != STATUS_OK)
+        log_warning("the ledger could not record %zu finished transfers; the next start of the sender does", count);
+    free(changes);
+}
