@@ -122,8 +122,9 @@ $(SIM): $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libcore.a $(OUT)/libcom
 	$(link)
 	$(call do_link)
 
-# The yardstick of tests/bench/bench.py.
-$(OUT)/tests/bench/bare: $(OUT)/tests/bench/bare.o $(OUT)/libcommon.a
+# The yardsticks of tests/bench/bench.py, and the FEC kernels beside each other.
+BENCH := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
+$(BENCH): %: %.o $(OUT)/libcommon.a
 	$(link)
 	$(call do_link)
 
@@ -175,7 +176,7 @@ fuzz: ## fuzz every target for FUZZ_SECONDS (60) each
 
 bench: ## measure throughput beside the yardsticks, in one run
 	$(Q)tools/deps.sh build bench
-	$(submake) all $(OUT)/tests/bench/bare
+	$(submake) all $(BENCH)
 	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 tests/bench/bench.py
 
 lint: ## formatting, static analysis, man pages, and the rules of CONTRIBUTING.md

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/gfkernel.h"
+
 enum {
-    TABLE_SIZE = 32,  /* bytes that ISA-L asks for per coefficient */
-    BATCH_ROWS = 6,   /* ISA-L's widest kernel computes six output rows in one pass over the sources */
     CACHE_SLOTS = 16, /* geometries kept */
+    MAX_PASS_ROWS = 8,
+    PASS_TABLE_SIZE = 38400, /* six rows of ISA-L's tables for the longest code; the others need less */
     MIN_SYMBOL_SIZE = 64,
     MAX_SYMBOL_SIZE = 9216,
 };
@@ -17,14 +19,15 @@ enum {
 struct fec {
     uint8_t source;
     uint8_t repair;
+    enum gfkernel kernel;
     uint8_t *coefficients; /* repair x source, row-major */
-    uint8_t *tables;       /* of all rows, by ec_init_tables() */
+    void *tables;          /* the kernel's, of all rows */
 };
 
 /* Missing source symbols read as zero, so that the tables made for encoding serve in decoding too. */
 static const uint8_t zero_symbol[MAX_SYMBOL_SIZE];
 
-struct fec *fec_create(uint8_t source, uint8_t repair)
+static struct fec *create(enum gfkernel kernel, uint8_t source, uint8_t repair)
 {
     assert(source >= 1 && source <= FEC_MAX_SOURCE);
     assert(repair >= 1 && repair <= FEC_MAX_REPAIR);
@@ -35,15 +38,21 @@ struct fec *fec_create(uint8_t source, uint8_t repair)
     uint8_t *matrix = malloc(total * source);
     fec->source = source;
     fec->repair = repair;
+    fec->kernel = kernel;
     fec->coefficients = malloc((size_t)repair * source);
-    fec->tables = aligned_alloc(64, ((size_t)TABLE_SIZE * source * repair + 63) / 64 * 64);
+    fec->tables = aligned_alloc(64, (gfkernel_table_size(kernel, repair, source) + 63) / 64 * 64);
     assert(matrix != NULL && fec->coefficients != NULL && fec->tables != NULL);
 
     gf_gen_cauchy1_matrix(matrix, (int)total, source);
     memcpy(fec->coefficients, matrix + (size_t)source * source, (size_t)repair * source);
-    ec_init_tables(source, repair, fec->coefficients, fec->tables);
+    gfkernel_prepare(kernel, repair, source, fec->coefficients, fec->tables);
     free(matrix);
     return fec;
+}
+
+struct fec *fec_create(uint8_t source, uint8_t repair)
+{
+    return create(gfkernel_best(), source, repair);
 }
 
 void fec_destroy(struct fec *fec)
@@ -55,18 +64,10 @@ void fec_destroy(struct fec *fec)
     free(fec);
 }
 
-/* ISA-L's prototypes lack const; it only reads tables and sources. */
-static void run_kernel(size_t symbol_size, size_t columns, size_t rows, const uint8_t *tables,
-                       const uint8_t *const sources[], uint8_t *const outputs[])
-{
-    ec_encode_data((int)symbol_size, (int)columns, (int)rows, (unsigned char *)(uintptr_t)tables,
-                   (unsigned char **)(uintptr_t)sources, (unsigned char **)(uintptr_t)outputs);
-}
-
 void fec_encode(const struct fec *fec, size_t symbol_size, const uint8_t *const source[], uint8_t *const repair[])
 {
     assert(symbol_size >= MIN_SYMBOL_SIZE && symbol_size <= MAX_SYMBOL_SIZE && symbol_size % 16 == 0);
-    run_kernel(symbol_size, fec->source, fec->repair, fec->tables, source, repair);
+    gfkernel_multiply(fec->kernel, fec->repair, fec->source, fec->tables, symbol_size, source, repair);
 }
 
 /*
@@ -98,21 +99,24 @@ static void invert_cauchy(size_t e, const uint8_t x[], const uint8_t y[], uint8_
 
 /*
  * Computes outputs[i] as the sum over j of row(i)[j] * sources[j], with rows at coefficients + rows[i] * columns (or
- * i * columns when `rows` is NULL). Tables live on the stack, a batch of rows at a time: at most 38 KB.
+ * i * columns when `rows` is NULL). Tables live on the stack, those of a pass over the sources at a time.
  */
-static void multiply(size_t symbol_size, size_t columns, size_t row_count, const uint8_t *coefficients,
-                     const uint8_t rows[], const uint8_t *const sources[], uint8_t *const outputs[])
+static void multiply(enum gfkernel kernel, size_t symbol_size, size_t columns, size_t row_count,
+                     const uint8_t *coefficients, const uint8_t rows[], const uint8_t *const sources[],
+                     uint8_t *const outputs[])
 {
-    uint8_t batch[BATCH_ROWS * FEC_MAX_SOURCE];
-    _Alignas(64) uint8_t tables[TABLE_SIZE * BATCH_ROWS * FEC_MAX_SOURCE];
-    for (size_t first = 0; first < row_count; first += BATCH_ROWS) {
-        size_t count = row_count - first < BATCH_ROWS ? row_count - first : BATCH_ROWS;
+    uint8_t batch[MAX_PASS_ROWS * FEC_MAX_SOURCE];
+    _Alignas(64) uint8_t tables[PASS_TABLE_SIZE];
+    size_t pass_rows = gfkernel_pass_rows(kernel);
+    assert(pass_rows <= MAX_PASS_ROWS && gfkernel_table_size(kernel, pass_rows, columns) <= sizeof(tables));
+    for (size_t first = 0; first < row_count; first += pass_rows) {
+        size_t count = row_count - first < pass_rows ? row_count - first : pass_rows;
         for (size_t i = 0; i < count; i++) {
             size_t row = rows == NULL ? first + i : rows[first + i];
             memcpy(batch + i * columns, coefficients + row * columns, columns);
         }
-        ec_init_tables((int)columns, (int)count, batch, tables);
-        run_kernel(symbol_size, columns, count, tables, sources, outputs + first);
+        gfkernel_prepare(kernel, count, columns, batch, tables);
+        gfkernel_multiply(kernel, count, columns, tables, symbol_size, sources, outputs + first);
     }
 }
 
@@ -156,15 +160,15 @@ bool fec_recover(const struct fec *fec, size_t symbol_size, uint8_t *const symbo
         return false;
 
     /* What the present source symbols contribute lands in the missing places first, so that no scratch is needed. */
-    if (rows[e - 1] == e - 1) /* the first rows of the tables are a table, whatever ISA-L's layout inside */
-        run_kernel(symbol_size, fec->source, e, fec->tables, sources, outputs);
+    if (rows[e - 1] == e - 1)
+        gfkernel_multiply(fec->kernel, e, fec->source, fec->tables, symbol_size, sources, outputs);
     else
-        multiply(symbol_size, fec->source, e, fec->coefficients, rows, sources, outputs);
+        multiply(fec->kernel, symbol_size, fec->source, e, fec->coefficients, rows, sources, outputs);
     for (size_t i = 0; i < e; i++)
         xor_into(symbols[points[i]], outputs[i], symbol_size);
 
     invert_cauchy(e, points, missing, inverse);
-    multiply(symbol_size, e, e, inverse, NULL, right_sides, outputs);
+    multiply(fec->kernel, symbol_size, e, e, inverse, NULL, right_sides, outputs);
     return true;
 }
 

@@ -7,11 +7,11 @@
 #include <stdint.h>
 
 /*
- * Systematic Reed-Solomon over GF(2^8), polynomial 0x11D, on ISA-L's kernels. Repair symbol i is the sum over source
- * symbols j of symbol[j] / ((k + i) xor j): a Cauchy matrix, every square sub-matrix of which is invertible, so any k
- * of the k + r symbols suffice. ISA-L's gf_gen_rs_matrix() lacks that property. Terms: RFC 5052, RFC 5510. Immutable
- * after creation, so shared by threads; encoding and recovering use only the caller's memory and at most 64 KiB of
- * stack.
+ * Systematic Reed-Solomon over GF(2^8), polynomial 0x11D, on the kernels of common/gfkernel.h. Repair symbol i is the
+ * sum over source symbols j of symbol[j] / ((k + i) xor j): a Cauchy matrix, every square sub-matrix of which is
+ * invertible, so any k of the k + r symbols suffice. ISA-L's gf_gen_rs_matrix() lacks that property. Terms: RFC 5052,
+ * RFC 5510. Immutable after creation, so shared by threads; encoding and recovering use only the caller's memory and at
+ * most 64 KiB of stack.
  */
 struct fec;
 

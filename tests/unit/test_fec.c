@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/fec.h"
+/* Compiled in, so that the codes can be made with each kernel. */
+#include "common/fec.c"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,8 @@
 #include <cmocka.h>
 
 enum { MAX_TOTAL = FEC_MAX_SOURCE + FEC_MAX_REPAIR };
+
+static enum gfkernel kernel; /* all tests run once with each that this CPU has */
 
 /* An independent GF(2^8): bit by bit multiplication modulo 0x11D, tables from the powers of 2. */
 static uint8_t log_table[256], exp_table[510];
@@ -40,7 +43,7 @@ static int make_tables(void **state)
     return power == 1 ? 0 : -1;
 }
 
-static uint8_t multiply(uint8_t a, uint8_t b)
+static uint8_t gf_product(uint8_t a, uint8_t b)
 {
     return a == 0 || b == 0 ? 0 : exp_table[log_table[a] + log_table[b]];
 }
@@ -55,7 +58,7 @@ static uint8_t repair_byte(int k, int row, const uint8_t *const source[], size_t
 {
     uint8_t sum = 0;
     for (int j = 0; j < k; j++)
-        sum ^= multiply(inverse((uint8_t)((k + row) ^ j)), source[j][at]);
+        sum ^= gf_product(inverse((uint8_t)((k + row) ^ j)), source[j][at]);
     return sum;
 }
 
@@ -76,7 +79,7 @@ static void reference_solve(int k, const int chosen[], const uint8_t *const symb
         uint8_t scale = inverse(m[pivot][column]);
         for (int j = 0; j <= k; j++) {
             uint8_t swapped = m[column][j];
-            m[column][j] = multiply(m[pivot][j], scale);
+            m[column][j] = gf_product(m[pivot][j], scale);
             if (pivot != column)
                 m[pivot][j] = swapped;
         }
@@ -85,7 +88,7 @@ static void reference_solve(int k, const int chosen[], const uint8_t *const symb
             if (i == column || factor == 0)
                 continue;
             for (int j = column; j <= k; j++)
-                m[i][j] ^= multiply(factor, m[column][j]);
+                m[i][j] ^= gf_product(factor, m[column][j]);
         }
     }
     for (int i = 0; i < k; i++)
@@ -116,7 +119,7 @@ enum { GUARD = 17, GUARD_BYTE = 0xA5 };
 static void block_fill(struct block *block, const struct fec *fec, int k, int r, size_t size)
 {
     size_t stride = size + GUARD;
-    size_t total = (size_t)(k + r);
+    size_t total = (size_t)k + (size_t)r;
     block->k = k;
     block->r = r;
     block->size = size;
@@ -165,7 +168,7 @@ static void encoding_follows_the_definition(void **state)
     static const int geometries[][2] = {{1, 1}, {1, 4}, {5, 4}, {16, 4}, {128, 16}, {199, 54}, {200, 55}};
     for (size_t g = 0; g < sizeof(geometries) / sizeof(geometries[0]); g++) {
         int k = geometries[g][0], r = geometries[g][1];
-        struct fec *fec = fec_create((uint8_t)k, (uint8_t)r);
+        struct fec *fec = create(kernel, (uint8_t)k, (uint8_t)r);
         struct block block;
         block_fill(&block, fec, k, r, 80);
         for (int i = 0; i < r; i++)
@@ -206,7 +209,7 @@ static void every_erasure_pattern_of_small_codes(void **state)
     (void)state;
     for (int k = 1; k <= 6; k++) {
         for (int r = 1; r <= 5; r++) {
-            struct fec *fec = fec_create((uint8_t)k, (uint8_t)r);
+            struct fec *fec = create(kernel, (uint8_t)k, (uint8_t)r);
             struct block block;
             block_fill(&block, fec, k, r, 64);
             for (unsigned int pattern = 0; pattern < 1u << (k + r); pattern++) {
@@ -227,7 +230,7 @@ static void random_erasures_of_large_codes(void **state)
     for (int round = 0; round < 60; round++) {
         int k = round < 5 ? FEC_MAX_SOURCE : 1 + (int)random_below(FEC_MAX_SOURCE);
         int r = round < 5 ? FEC_MAX_REPAIR : 1 + (int)random_below(FEC_MAX_REPAIR);
-        struct fec *fec = fec_create((uint8_t)k, (uint8_t)r);
+        struct fec *fec = create(kernel, (uint8_t)k, (uint8_t)r);
         struct block block;
         block_fill(&block, fec, k, r, 64 + 16 * random_below(40));
         for (int trial = 0; trial < 6; trial++) {
@@ -246,7 +249,7 @@ static void random_erasures_of_large_codes(void **state)
 static void losing_as_many_source_symbols_as_there_is_repair(void **state)
 {
     (void)state;
-    struct fec *fec = fec_create(FEC_MAX_SOURCE, FEC_MAX_REPAIR);
+    struct fec *fec = create(kernel, FEC_MAX_SOURCE, FEC_MAX_REPAIR);
     struct block block;
     block_fill(&block, fec, FEC_MAX_SOURCE, FEC_MAX_REPAIR, 1408);
     bool present[MAX_TOTAL];
@@ -266,11 +269,11 @@ static void recovery_agrees_with_gaussian_elimination(void **state)
     (void)state;
     for (int round = 0; round < 12; round++) {
         int k = 1 + (int)random_below(48), r = 1 + (int)random_below(20);
-        struct fec *fec = fec_create((uint8_t)k, (uint8_t)r);
+        struct fec *fec = create(kernel, (uint8_t)k, (uint8_t)r);
         struct block block;
         block_fill(&block, fec, k, r, 64);
         bool present[MAX_TOTAL];
-        int chosen[FEC_MAX_SOURCE];
+        int chosen[FEC_MAX_SOURCE] = {0};
         int count = 0;
         memset(present, true, sizeof(present));
         for (int i = 0; i < r; i++)
@@ -281,7 +284,7 @@ static void recovery_agrees_with_gaussian_elimination(void **state)
         assert_int_equal(count, k);
         block_erase(&block, present);
 
-        uint8_t solved[64][FEC_MAX_SOURCE];
+        uint8_t solved[64][FEC_MAX_SOURCE] = {{0}};
         for (size_t at = 0; at < block.size; at++)
             reference_solve(k, chosen, (const uint8_t *const *)block.symbols, at, solved[at]);
         assert_true(fec_recover(fec, block.size, block.symbols, present));
@@ -293,14 +296,14 @@ static void recovery_agrees_with_gaussian_elimination(void **state)
     }
 }
 
-/* ISA-L is not instrumented by the sanitizers; pages without access find what it reads or writes too far. */
+/* The kernels are not all instrumented by the sanitizers; pages without access find what they read or write too far. */
 static void no_byte_outside_a_symbol_is_touched(void **state)
 {
     (void)state;
     enum { K = 5, R = 4 };
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint8_t *maps[K + R], *symbols[K + R];
-    struct fec *fec = fec_create(K, R);
+    struct fec *fec = create(kernel, K, R);
     for (int i = 0; i < K + R; i++) {
         maps[i] = mmap(NULL, 5 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         assert_ptr_not_equal(maps[i], MAP_FAILED);
@@ -356,5 +359,9 @@ int main(void)
         cmocka_unit_test(no_byte_outside_a_symbol_is_touched),
         cmocka_unit_test(the_cache_keeps_recent_codes_and_stays_bounded),
     };
-    return cmocka_run_group_tests(tests, make_tables, NULL);
+    int failed = 0;
+    for (kernel = GFKERNEL_ISAL; kernel < GFKERNEL_COUNT; kernel++)
+        if (gfkernel_available(kernel))
+            failed += cmocka_run_group_tests_name(gfkernel_name(kernel), tests, make_tables, NULL);
+    return failed;
 }
