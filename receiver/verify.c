@@ -209,8 +209,10 @@ static enum verify_result verify_artifact(struct verify *verify, uint32_t index,
         artifact->hashed = artifact->size;
         artifact->reread = false;
     }
+    int error = errno;
     if (fd >= 0 && fd != verify->small_fd)
         close(fd);
+    errno = error;
     return result;
 }
 
@@ -239,10 +241,9 @@ void verify_assembly(struct verify *verify, struct assembly *assembly, struct ve
             report->result = result;
         index++;
     }
-    int error = errno;
+    report->error = report->result == VERIFY_FAILED ? errno : 0;
     if (verify->small_fd >= 0)
         close(verify->small_fd);
     if (verify->directory_fd >= 0)
         close(verify->directory_fd);
-    errno = error;
 }

@@ -19,12 +19,13 @@ enum verify_result {
     VERIFY_GOOD,
     VERIFY_DAMAGED,  /* ranges[0..count) must come again */
     VERIFY_HOPELESS, /* the manifest contradicts itself: no bytes can fulfil it */
-    VERIFY_FAILED,   /* the disk can't be read; errno says why */
+    VERIFY_FAILED,   /* the disk can't be read */
     VERIFY_STOPPED,
 };
 
 struct verify_report {
     enum verify_result result;
+    int error;                   /* errno of VERIFY_FAILED */
     struct verify_range *ranges; /* malloc'ed, the owner frees */
     size_t count;
 };

@@ -196,6 +196,8 @@ static void retire(struct control *control, const struct finish_item *item)
     case FINISH_SENT:
         control->sent_total++;
         control->sent_since_retain += transfer->total_bytes;
+        control->retained.kept++;
+        control->retained.kept_bytes += transfer->total_bytes;
         if (transfer->sequence > control->last_sequence)
             control->last_sequence = transfer->sequence;
         status_board_sent(control->setup.board, transfer, realtime);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "proto/relpath.h"
 #include "sender/filing.h"
 #include "sender/printable.h"
 
@@ -32,10 +33,8 @@ static enum status give_back(const struct claim *claim, struct finish_item *item
     item->result = FINISH_RETURNED;
     if (status != STATUS_EXISTS)
         return status;
-    size_t room = sizeof transfer->reason - sizeof name_taken;
-    if (strlen(transfer->reason) > room)
-        transfer->reason[room] = '\0';
-    strncat(transfer->reason, name_taken, sizeof name_taken - 1);
+    size_t length = relpath_cut(transfer->reason, sizeof transfer->reason - sizeof name_taken);
+    memcpy(transfer->reason + length, name_taken, sizeof name_taken);
     return refuse(claim, item);
 }
 

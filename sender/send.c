@@ -16,13 +16,12 @@
 #include "common/socket.h"
 #include "common/worker.h"
 #include "sender/encode.h"
+#include "sender/group.h"
 #include "sender/interleave.h"
 #include "sender/pace.h"
 
 #define TRAIN_SPAN_NS    CLOCK_MILLISECOND_NS         /* most that one train takes on the link */
 #define BURST_SPAN_NS    (2 * CLOCK_MILLISECOND_NS)   /* train and credit together */
-#define WAIT_NS          (20 * CLOCK_MILLISECOND_NS)  /* for the rest of a group, at least */
-#define REPEAT_MARGIN_NS (2 * CLOCK_MILLISECOND_NS)   /* behind a burst */
 #define BEAT_PATIENCE_NS (250 * CLOCK_MILLISECOND_NS) /* that a beat waits for the end of a group */
 enum {
     RING_ENTRIES = 128,
@@ -35,24 +34,9 @@ enum {
         4, /* group spans waited for the rest of a group: reading at a quarter of the rate still fills groups */
 };
 
-/* Blocks that are sent interleaved. */
-struct group {
-    struct block **blocks; /* [depth] */
-    uint8_t *totals;       /* k + r of each */
-    uint16_t count;
-    uint16_t symbol_size;
-    uint16_t train_limit; /* datagrams */
-    bool is_repeat, is_beat;
-    uint64_t first_sbn;
-    uint64_t since_ns; /* filling: first block; held: end of the first sending */
-    struct interleave order;
-    unsigned under_way; /* trains */
-};
-
 struct send_stage {
     struct send_setup setup;
     uint64_t rate_bits_per_s;
-    uint64_t wait_ns, repeat_after_ns;
     int fd;
     struct socket_address to;
     struct worker *worker;
@@ -67,12 +51,9 @@ struct send_stage {
     struct train_yard *yard;
     struct fec_cache *codes;
     struct pace pace;
-    struct group groups[3];
-    struct group *filling, *sending, *held; /* distinct ones of `groups`; count 0: none */
+    struct group_set set;
     struct group beat;
     struct block beat_block;
-    struct block *beat_blocks[1];
-    uint8_t beat_totals[1];
     uint64_t beat_due_ns, beat_number;
     uint64_t next_sbn, next_sequence;
     uint64_t taken; /* blocks popped from `filled` */
@@ -125,60 +106,41 @@ void send_counters(const struct send_stage *stage, struct send_counters *counter
                                        .last_errno = atomic_load_explicit(&stage->last_errno, memory_order_relaxed)};
 }
 
-/* Fixes what all datagrams of a group share, and starts its first (or only) sending. */
-static void begin_group(struct send_stage *stage, struct group *group)
+/* How many datagrams of the group may leave at once. */
+static unsigned train_length(const struct send_stage *stage, const struct group *group)
 {
-    uint8_t repair_min = UINT8_MAX;
-    for (uint16_t i = 0; i < group->count; i++) {
-        const struct block *block = group->blocks[i];
-        group->totals[i] = (uint8_t)(block->source_symbols + block->repair_symbols);
-        repair_min = block->repair_symbols < repair_min ? block->repair_symbols : repair_min;
-    }
-    group->symbol_size = group->blocks[0]->symbol_size;
-    bool ipv6 = socket_address_is_ipv6(&stage->to);
-    uint64_t by_time =
-        TRAIN_SPAN_NS / pace_span_ns(stage->rate_bits_per_s, datagram_wire_bits(group->symbol_size, ipv6));
-    unsigned limit = interleave_train_limit(group->count, repair_min);
+    uint64_t bits = datagram_wire_bits(group->symbol_size, socket_address_is_ipv6(&stage->to));
+    uint64_t by_time = TRAIN_SPAN_NS / pace_span_ns(stage->rate_bits_per_s, bits);
+    unsigned limit = interleave_train_limit(group->count, group_repair_min(group));
     if (limit > train_limit(group->symbol_size))
         limit = train_limit(group->symbol_size);
     if (limit > by_time)
         limit = by_time > 0 ? (unsigned)by_time : 1;
-    group->train_limit = (uint16_t)limit;
-    group->first_sbn = stage->next_sbn;
-    stage->next_sbn += group->count;
-    group->is_repeat = false;
-    interleave_start(&group->order, group->totals, group->count);
+    return limit;
 }
 
 /* Sends the next train of the group, if one may leave now. */
 static bool send_train(struct send_stage *stage, struct group *group, uint64_t now_ns)
 {
+    bool is_beat = group == &stage->beat;
     uint16_t index;
     uint8_t esi;
     if (interleave_is_done(&group->order) || now_ns < pace_ready_ns(&stage->pace))
         return false;
-    if (!group->is_beat && group->under_way >= TRAINS_UNDER_WAY)
+    if (!is_beat && group->under_way >= TRAINS_UNDER_WAY)
         return false;
-    if (!train_begin(stage->yard, group->symbol_size, group->is_beat, &group->under_way))
+    if (!train_begin(stage->yard, group->symbol_size, is_beat, &group->under_way))
         return false;
     struct datagram datagram = {.flags = stage->key != NULL ? DATAGRAM_FLAG_SEALED : 0,
                                 .lane = (uint8_t)stage->setup.lane->index,
-                                .symbol_size = group->symbol_size,
                                 .sender_id = stage->setup.sender_id,
-                                .depth = group->count,
                                 .epoch = stage->setup.epoch,
                                 .salt = stage->setup.salt};
-    unsigned count = 0;
-    while (count < group->train_limit && interleave_next(&group->order, &index, &esi)) {
-        const struct block *block = group->blocks[index];
-        datagram.source_symbols = block->source_symbols;
-        datagram.repair_symbols = block->repair_symbols;
-        datagram.esi = esi;
-        datagram.group_index = index;
+    unsigned limit = train_length(stage, group), count = 0;
+    while (count < limit && interleave_next(&group->order, &index, &esi)) {
+        group_fill(group, index, esi, &datagram);
         datagram.sequence = stage->next_sequence++;
-        datagram.sbn = group->first_sbn + index;
-        datagram.block_hash = block->block_hash;
-        train_add(stage->yard, &datagram, block->symbols + (size_t)esi * group->symbol_size);
+        train_add(stage->yard, &datagram, group->blocks[index]->symbols + (size_t)esi * group->symbol_size);
         count++;
     }
     pace_sent(&stage->pace, count * datagram_wire_bits(group->symbol_size, socket_address_is_ipv6(&stage->to)), now_ns);
@@ -191,67 +153,39 @@ static bool group_is_out(const struct group *group)
     return interleave_is_done(&group->order) && group->under_way == 0;
 }
 
-static void return_blocks(struct send_stage *stage, struct group *group)
+static void return_block(void *context, struct block *block)
 {
-    struct lane *lane = stage->setup.lane;
-    for (uint16_t i = 0; i < group->count; i++) {
-        bool pushed = queue_push(lane->empty, group->blocks[i]);
-        assert(pushed);
-        (void)pushed;
-    }
-    atomic_fetch_add(&lane->returned, group->count);
-    group->count = 0;
-    doorbell_ring(lane->read_bell);
-}
-
-/* Much less than a full group has little diversity in time: a burst that it should survive may take all of it. */
-static bool is_short(const struct send_stage *stage, const struct group *group)
-{
-    const struct config *config = stage->setup.config;
-    unsigned full = (unsigned)config->depth * (config->source_symbols + config->repair_symbols);
-    unsigned symbols = 0;
-    for (uint16_t i = 0; i < group->count; i++)
-        symbols += (unsigned)group->blocks[i]->source_symbols + group->blocks[i]->repair_symbols;
-    return symbols < full - full / 8;
+    struct send_stage *stage = context;
+    bool pushed = queue_push(stage->setup.lane->empty, block);
+    assert(pushed);
+    (void)pushed;
+    atomic_fetch_add(&stage->setup.lane->returned, 1);
 }
 
 static void end_sending(struct send_stage *stage, uint64_t now_ns)
 {
-    struct group *group = stage->sending;
     struct lane *lane = stage->setup.lane;
-    if (group->is_repeat) {
-        return_blocks(stage, group);
-        return;
+    unsigned first_time = group_end(&stage->set, now_ns, return_block, stage);
+    if (first_time > 0) {
+        stage->counters.groups++;
+        stage->counters.blocks += first_time;
+        publish(stage);
+        atomic_fetch_add(&lane->sent, first_time);
     }
-    stage->counters.groups++;
-    stage->counters.blocks += group->count;
-    publish(stage);
-    atomic_fetch_add(&lane->sent, group->count);
-    if (!is_short(stage, group)) {
-        return_blocks(stage, group);
-        return;
-    }
-    assert(stage->held->count == 0);
-    group->since_ns = now_ns;
-    stage->sending = stage->held;
-    stage->held = group;
     doorbell_ring(lane->read_bell);
 }
 
 /* Takes one block out of the queue, so that encoding fills the pauses between trains. */
 static bool take_block(struct send_stage *stage, uint64_t now_ns)
 {
-    struct group *group = stage->filling;
-    if (group->count == stage->setup.config->depth)
+    if (!group_has_room(&stage->set))
         return false;
     struct block *block = queue_pop(stage->setup.lane->filled);
     if (block == NULL)
         return false;
     block->block_hash =
         encode_block(stage->codes, block->symbols, block->source_symbols, block->repair_symbols, block->symbol_size);
-    if (group->count == 0)
-        group->since_ns = now_ns;
-    group->blocks[group->count++] = block;
+    group_add(&stage->set, block, now_ns);
     stage->taken++;
     return true;
 }
@@ -260,33 +194,6 @@ static bool take_block(struct send_stage *stage, uint64_t now_ns)
 static bool is_flushed(const struct send_stage *stage)
 {
     return atomic_load(&stage->setup.lane->flush) >= stage->taken && queue_count(stage->setup.lane->filled) == 0;
-}
-
-/*
- * Starts the next group, when there is one: a due repeat, a full group, or a short one for which nothing more will come
- * soon. Only one repeat can be pending, so a short group waits for the one before to be repeated.
- */
-static bool start_next(struct send_stage *stage, uint64_t now_ns)
-{
-    struct group *filling = stage->filling, *held = stage->held;
-    if (held->count > 0 && now_ns >= held->since_ns + stage->repeat_after_ns) {
-        stage->held = stage->sending;
-        stage->sending = held;
-        held->is_repeat = true;
-        interleave_start(&held->order, held->totals, held->count);
-        return true;
-    }
-    if (filling->count == 0)
-        return false;
-    bool complete = filling->count == stage->setup.config->depth || is_flushed(stage);
-    if (!complete && now_ns < filling->since_ns + stage->wait_ns)
-        return false;
-    if (held->count > 0 && is_short(stage, filling))
-        return false;
-    stage->filling = stage->sending;
-    stage->sending = filling;
-    begin_group(stage, filling);
-    return true;
 }
 
 static void start_beat(struct send_stage *stage, uint64_t now_ns)
@@ -305,8 +212,9 @@ static void start_beat(struct send_stage *stage, uint64_t now_ns)
                                                 (uint8_t)stage->setup.config->repair_symbols);
     block->block_hash =
         encode_block(stage->codes, block->symbols, block->source_symbols, block->repair_symbols, block->symbol_size);
+    stage->beat.blocks[0] = block;
     stage->beat.count = 1;
-    begin_group(stage, &stage->beat);
+    group_begin(&stage->beat, stage->next_sbn++);
 }
 
 /* A beat waits for the end of a group, so as not to disturb the order of blocks, but not for long. */
@@ -314,7 +222,7 @@ static bool beat_is_due(const struct send_stage *stage, uint64_t now_ns)
 {
     if (stage->beat.count > 0)
         return false;
-    return now_ns >= stage->beat_due_ns + (stage->sending->count > 0 ? BEAT_PATIENCE_NS : 0);
+    return now_ns >= stage->beat_due_ns + (stage->set.sending->count > 0 ? BEAT_PATIENCE_NS : 0);
 }
 
 /* One step of work; false when there is nothing to do before *deadline_ns or an event. */
@@ -334,16 +242,16 @@ static bool step(struct send_stage *stage, uint64_t now_ns)
             return true;
         }
     }
-    if (stage->sending->count > 0) {
-        if (interleave_is_done(&stage->beat.order) && send_train(stage, stage->sending, now_ns))
+    if (stage->set.sending->count > 0) {
+        if (interleave_is_done(&stage->beat.order) && send_train(stage, stage->set.sending, now_ns))
             return true;
-        if (group_is_out(stage->sending)) {
+        if (group_is_out(stage->set.sending)) {
             end_sending(stage, now_ns);
             return true;
         }
         return take_block(stage, now_ns);
     }
-    if (start_next(stage, now_ns)) {
+    if (group_start(&stage->set, is_flushed(stage), &stage->next_sbn, now_ns)) {
         if (stage->was_idle)
             pace_resume(&stage->pace, now_ns);
         stage->was_idle = false;
@@ -361,19 +269,15 @@ static uint64_t deadline_ns(const struct send_stage *stage)
 {
     uint64_t earliest_ns = train_retry_ns(stage->yard);
     if (stage->beat.count == 0)
-        earliest_ns = earlier(earliest_ns, stage->beat_due_ns + (stage->sending->count > 0 ? BEAT_PATIENCE_NS : 0));
+        earliest_ns = earlier(earliest_ns, stage->beat_due_ns + (stage->set.sending->count > 0 ? BEAT_PATIENCE_NS : 0));
     bool beating = stage->beat.count > 0 && !interleave_is_done(&stage->beat.order);
-    bool sending = stage->sending->count > 0 && !interleave_is_done(&stage->sending->order) &&
-                   stage->sending->under_way < TRAINS_UNDER_WAY;
+    bool sending = stage->set.sending->count > 0 && !interleave_is_done(&stage->set.sending->order) &&
+                   stage->set.sending->under_way < TRAINS_UNDER_WAY;
     if (beating || sending)
         return earlier(earliest_ns, pace_ready_ns(&stage->pace));
-    if (stage->sending->count > 0)
+    if (stage->set.sending->count > 0)
         return earliest_ns;
-    if (stage->held->count > 0)
-        earliest_ns = earlier(earliest_ns, stage->held->since_ns + stage->repeat_after_ns);
-    else if (stage->filling->count > 0)
-        earliest_ns = earlier(earliest_ns, stage->filling->since_ns + stage->wait_ns);
-    return earliest_ns;
+    return earlier(earliest_ns, group_deadline_ns(&stage->set));
 }
 
 static void reap(struct send_stage *stage)
@@ -405,8 +309,8 @@ static void wait(struct send_stage *stage, uint64_t deadline)
 /* What was sent since the carrier went is lost: the group under way starts anew; a held one is repeated anyway. */
 static void carrier_is_back(struct send_stage *stage, uint64_t now_ns)
 {
-    if (stage->sending->count > 0)
-        interleave_start(&stage->sending->order, stage->sending->totals, stage->sending->count);
+    if (stage->set.sending->count > 0)
+        interleave_start(&stage->set.sending->order, stage->set.sending->totals, stage->set.sending->count);
     stage->beat_due_ns = now_ns;
     pace_resume(&stage->pace, now_ns);
 }
@@ -447,7 +351,7 @@ static void loop(struct send_stage *stage)
             continue;
         doorbell_arm(bell);
         if (!round_of_work(stage) && !atomic_load(&stage->stopping)) {
-            if (stage->sending->count == 0)
+            if (stage->set.sending->count == 0)
                 stage->was_idle = true;
             wait(stage, atomic_load(&stage->carrier) ? deadline_ns(stage) : UINT64_MAX);
         }
@@ -455,32 +359,6 @@ static void loop(struct send_stage *stage)
     }
     leave_ring(stage);
     publish(stage);
-}
-
-static void make_groups(struct send_stage *stage)
-{
-    const struct config *config = stage->setup.config;
-    for (unsigned i = 0; i < 3; i++) {
-        stage->groups[i].blocks = calloc(config->depth, sizeof *stage->groups[i].blocks);
-        stage->groups[i].totals = calloc(config->depth, sizeof *stage->groups[i].totals);
-        assert(stage->groups[i].blocks != NULL && stage->groups[i].totals != NULL);
-    }
-    stage->filling = &stage->groups[0];
-    stage->sending = &stage->groups[1];
-    stage->held = &stage->groups[2];
-    stage->beat = (struct group){.blocks = stage->beat_blocks, .totals = stage->beat_totals, .is_beat = true};
-    stage->beat_blocks[0] = &stage->beat_block;
-    stage->beat_block.symbols = malloc(HEARTBEAT_PAYLOAD_SIZE + (size_t)LIMIT_REPAIR_SYMBOLS * config->symbol_size);
-    assert(stage->beat_block.symbols != NULL);
-}
-
-static void destroy_groups(struct send_stage *stage)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        free(stage->groups[i].blocks);
-        free(stage->groups[i].totals);
-    }
-    free(stage->beat_block.symbols);
 }
 
 static void run(void *context)
@@ -517,17 +395,17 @@ enum status send_create(const struct send_setup *setup, struct send_stage **stag
     made->setup = *setup;
     made->fd = -1;
     made->rate_bits_per_s = lane_rate(config);
-    made->wait_ns = WAIT_SPANS * send_group_span_ns(config);
-    if (made->wait_ns < WAIT_NS)
-        made->wait_ns = WAIT_NS;
-    made->repeat_after_ns = config->burst_ns + config->burst_ns / 4 + REPEAT_MARGIN_NS;
+    group_set_init(&made->set, config->depth, (uint8_t)config->source_symbols, (uint8_t)config->repair_symbols,
+                   send_group_span_ns(config), config->burst_ns);
+    group_init(&made->beat, 1);
+    made->beat_block.symbols = malloc(HEARTBEAT_PAYLOAD_SIZE + (size_t)LIMIT_REPAIR_SYMBOLS * config->symbol_size);
+    assert(made->beat_block.symbols != NULL);
     made->was_idle = made->carrier_was_up = true;
     atomic_store(&made->carrier, true);
     sem_init(&made->started, 0, 0);
     if (setup->secret != NULL)
         made->key = linkkey_create(setup->secret);
     made->setup.secret = NULL;
-    make_groups(made);
     bool port_fits = socket_address_lane(&config->peer, setup->lane->index, &made->to);
     assert(port_fits);
     (void)port_fits;
@@ -572,7 +450,9 @@ void send_destroy(struct send_stage *stage)
     if (stage == NULL)
         return;
     assert(stage->worker == NULL);
-    destroy_groups(stage);
+    group_set_deinit(&stage->set);
+    group_deinit(&stage->beat);
+    free(stage->beat_block.symbols);
     linkkey_destroy(stage->key);
     if (stage->fd >= 0)
         close(stage->fd);

@@ -51,6 +51,7 @@ struct train_yard {
     unsigned submitted; /* calls that the kernel has */
     struct slot *filling;
     unsigned back_off_ms;
+    bool failing; /* the newest call was refused, and said so */
     struct log_limit error_limit, too_long_limit;
     struct train_counters counters;
     struct slot slots[SLOTS];
@@ -187,6 +188,7 @@ static void log_refusal(struct train_yard *yard, const struct slot *slot, int er
     struct log_limit *limit = error == EMSGSIZE ? &yard->too_long_limit : &yard->error_limit;
     if (!log_limit_pass(limit, now_ns, &suppressed))
         return;
+    yard->failing = true;
     socket_address_text(yard->to, address);
     if (error == EMSGSIZE)
         log_error("to %s: a datagram of %d bytes (and IP and UDP headers) is larger than the MTU of the route; set mtu "
@@ -252,6 +254,9 @@ void train_completed(struct train_yard *yard, uint64_t user_data, int result, ui
     unsigned datagrams = slot->segmented ? slot->count : 1;
     assert((size_t)result == (size_t)datagrams * (DATAGRAM_HEADER_SIZE + (size_t)slot->symbol_size));
     yard->back_off_ms = 0;
+    if (yard->failing)
+        log_notice("sending works again");
+    yard->failing = false;
     yard->counters.datagrams += datagrams;
     yard->counters.wire_bytes +=
         datagrams * (datagram_wire_bits(slot->symbol_size, socket_address_is_ipv6(yard->to)) / 8);

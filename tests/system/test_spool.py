@@ -77,7 +77,7 @@ REFUSED = {
     "socket in a tree": (in_a_tree(make_socket), "socket"),
     "symlink in a tree": (in_a_tree(make_absolute_link), "symlink"),
     "long path": (make_long_path, "long"),
-    "deep path": (make_deep_path, "deep"),
+    "deep path": (make_deep_path, "128"),
 }
 
 

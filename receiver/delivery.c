@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/delivery.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/durable.h"
+#include "common/log.h"
+#include "proto/manifest.h"
+
+enum {
+    CHANNELS = DELIVERY_BATCH, /* distinct ones in a batch */
+    SYNCFS_ABOVE = 16,         /* files in a batch from which one syncfs beforehand pays */
+    SUFFIXES = 1000,
+};
+
+struct channel {
+    char name[LIMIT_CHANNEL_LENGTH + 1];
+    int fd;
+    gid_t group;
+};
+
+struct delivery {
+    const struct intake *intake;
+    struct ledger *ledger;
+    struct io_uring *ring;
+    int syncfs_fd; /* of its own, so that each error of the file system is told to it once */
+
+    /* Of the batch at hand. */
+    delivery_fell *fell;
+    void *context;
+    struct channel channels[CHANNELS];
+    unsigned channel_count;
+    struct ledger_delivery records[DELIVERY_BATCH];
+    uint8_t ids[DELIVERY_BATCH][TRANSFER_ID_SIZE];
+};
+
+struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger)
+{
+    struct delivery *delivery = calloc(1, sizeof *delivery);
+    if (delivery == NULL)
+        return NULL;
+    delivery->intake = intake;
+    delivery->ledger = ledger;
+    delivery->syncfs_fd = openat(intake->fd, ".staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (delivery->syncfs_fd < 0) {
+        free(delivery);
+        return NULL;
+    }
+    return delivery;
+}
+
+void delivery_destroy(struct delivery *delivery)
+{
+    if (delivery == NULL)
+        return;
+    close(delivery->syncfs_fd);
+    free(delivery);
+}
+
+void delivery_set_ring(struct delivery *delivery, struct io_uring *ring)
+{
+    delivery->ring = ring;
+}
+
+static struct channel *find_channel(struct delivery *delivery, const char *name)
+{
+    for (unsigned i = 0; i < delivery->channel_count; i++)
+        if (strcmp(delivery->channels[i].name, name) == 0)
+            return &delivery->channels[i];
+    return NULL;
+}
+
+/* The channel's directory, opened once a batch; NULL with errno. */
+static struct channel *open_channel(struct delivery *delivery, const char *name)
+{
+    struct channel *channel = find_channel(delivery, name);
+    if (channel != NULL)
+        return channel;
+    assert(delivery->channel_count < CHANNELS);
+    channel = &delivery->channels[delivery->channel_count];
+    if (intake_open_channel(delivery->intake, name, &channel->fd) != STATUS_OK)
+        return NULL;
+    struct stat stat;
+    if (fstat(channel->fd, &stat) != 0) {
+        close(channel->fd);
+        return NULL;
+    }
+    snprintf(channel->name, sizeof channel->name, "%s", name);
+    channel->group = stat.st_gid;
+    delivery->channel_count++;
+    return channel;
+}
+
+static void close_channels(struct delivery *delivery)
+{
+    for (unsigned i = 0; i < delivery->channel_count; i++)
+        close(delivery->channels[i].fd);
+    delivery->channel_count = 0;
+}
+
+/* Keeps, in order, the jobs for which `step` holds; returns their number. The step has given the others away. */
+static size_t keep(struct delivery *delivery, struct publish_job *batch[], size_t count,
+                   bool (*step)(struct delivery *delivery, struct publish_job *job))
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (step(delivery, batch[i]))
+            batch[kept++] = batch[i];
+    return kept;
+}
+
+static bool drop(struct delivery *delivery, struct publish_job *job, enum delivery_trouble trouble, enum status status,
+                 const char *what)
+{
+    int error = errno;
+    if (!job->renamed)
+        tree_remove(delivery->intake, job->sender_id, job->id);
+    errno = error;
+    delivery->fell(delivery->context, job, trouble, status, what);
+    return false;
+}
+
+/* The staged directory must be there when the intent is read after a crash (recover.h), for an empty transfer too. */
+static bool have_staging(const struct delivery *delivery, const struct publish_job *job)
+{
+    char name[INTAKE_STAGING_NAME_SIZE];
+    intake_staging_name(job->sender_id, job->id, name);
+    return mkdirat(delivery->intake->staging_fd, name, 0700) == 0 || errno == EEXIST;
+}
+
+static bool build(struct delivery *delivery, struct publish_job *job)
+{
+    struct assembly *assembly = job->assembly;
+    struct channel *channel = open_channel(delivery, assembly->channel);
+    if (channel == NULL)
+        return drop(delivery, job, DELIVERY_WAIT, status_from_errno(errno), "the channel's directory can't be opened");
+    if (job->renamed)
+        return true; /* its parents are flushed with the others' */
+    uint64_t newest;
+    enum status status = ledger_newest_in_channel(delivery->ledger, assembly->chain_id, assembly->channel, &newest);
+    if (status != STATUS_OK)
+        return drop(delivery, job, DELIVERY_LEDGER, status, "the ledger can't be read");
+    struct tree_facts facts = {
+        .group = channel->group, .late = newest > assembly->sequence, .delivered_at_ns = clock_realtime_ns()};
+    digest_once(assembly->manifest.body, assembly->manifest.body_size, facts.manifest_hash);
+    struct ledger_delivery *record = &job->delivery;
+    *record = (struct ledger_delivery){.sender_id = assembly->sender_id,
+                                       .sequence = assembly->sequence,
+                                       .bytes = assembly->total_bytes,
+                                       .at_ns = facts.delivered_at_ns};
+    memcpy(record->transfer_id, assembly->id, TRANSFER_ID_SIZE);
+    memcpy(record->chain_id, assembly->chain_id, CHAIN_ID_SIZE);
+    memcpy(record->channel, assembly->channel, sizeof record->channel);
+    memcpy(record->name, assembly->name, sizeof record->name);
+    memcpy(record->manifest_hash, facts.manifest_hash, SHA256_SIZE);
+
+    const char *what = "its directory in .staging";
+    if (!have_staging(delivery, job))
+        return drop(delivery, job, DELIVERY_WAIT, status_from_errno(errno), what);
+    status = tree_build(delivery->intake, assembly, &facts, &what);
+    return status == STATUS_OK || drop(delivery, job, DELIVERY_WAIT, status, what);
+}
+
+static bool flush(struct delivery *delivery, struct publish_job *job)
+{
+    if (job->renamed)
+        return true;
+    enum status status = tree_flush(delivery->intake, job->assembly, delivery->ring);
+    return status == STATUS_OK || drop(delivery, job, DELIVERY_LOST, status, "flushing to disk failed");
+}
+
+static size_t flush_all(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    uint64_t files = 0;
+    for (size_t i = 0; i < count; i++)
+        files += tree_file_count(batch[i]->assembly);
+    /* Also tells of pages of files that were closed long ago, whose inodes may be forgotten. Whose they were nobody
+     * knows, so all of the batch is held to be damaged. */
+    if (files > SYNCFS_ABOVE && syncfs(delivery->syncfs_fd) != 0) {
+        enum status status = status_from_errno(errno);
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++)
+            if (batch[i]->renamed || drop(delivery, batch[i], DELIVERY_LOST, status, "flushing to disk failed"))
+                batch[kept++] = batch[i];
+        return kept;
+    }
+    return keep(delivery, batch, count, flush);
+}
+
+bool delivery_free_name(int channel_fd, const char *wanted, unsigned first_suffix,
+                        char name[static LIMIT_COMPONENT_LENGTH + 1], unsigned *suffix)
+{
+    struct stat stat;
+    for (unsigned i = first_suffix; i < SUFFIXES; i++) {
+        if (i < 2)
+            snprintf(name, LIMIT_COMPONENT_LENGTH + 1, "%s", wanted);
+        else
+            snprintf(name, LIMIT_COMPONENT_LENGTH + 1, "%s~%u", wanted, i);
+        if (fstatat(channel_fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) {
+            *suffix = i;
+            return true;
+        }
+    }
+    errno = EEXIST;
+    return false;
+}
+
+/* Whether an earlier job of the batch goes to the same place. */
+static bool is_taken(struct publish_job *const batch[], size_t count, const struct ledger_delivery *record)
+{
+    for (size_t i = 0; i < count; i++)
+        if (batch[i]->delivery.sequence == record->sequence && !batch[i]->renamed &&
+            strcmp(batch[i]->delivery.directory, record->directory) == 0 &&
+            strcmp(batch[i]->delivery.channel, record->channel) == 0)
+            return true;
+    return false;
+}
+
+static size_t choose_names(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct publish_job *job = batch[i];
+        struct ledger_delivery *record = &job->delivery;
+        char wanted[IDENTITY_DELIVERED_NAME_SIZE];
+        unsigned suffix = 0;
+        bool found = true;
+        if (!job->renamed) {
+            identity_delivered_name(record->sequence, record->sender_id, record->name, wanted);
+            int fd = find_channel(delivery, record->channel)->fd;
+            do {
+                found = delivery_free_name(fd, wanted, suffix == 0 ? 1 : suffix + 1, record->directory, &suffix);
+            } while (found && is_taken(batch, kept, record));
+        }
+        if (found || drop(delivery, job, DELIVERY_WAIT, STATUS_EXISTS, "no free name in the channel"))
+            batch[kept++] = job;
+    }
+    return kept;
+}
+
+static int by_sequence(const void *a, const void *b)
+{
+    const struct publish_job *const *first = a;
+    const struct publish_job *const *second = b;
+    uint64_t x = (*first)->assembly->sequence;
+    uint64_t y = (*second)->assembly->sequence;
+    return (x > y) - (x < y);
+}
+
+/* Drops what is not renamed yet. */
+static size_t drop_unrenamed(struct delivery *delivery, struct publish_job *batch[], size_t count,
+                             enum delivery_trouble trouble, enum status status, const char *what)
+{
+    int error = errno;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        errno = error;
+        if (batch[i]->renamed || drop(delivery, batch[i], trouble, status, what))
+            batch[kept++] = batch[i];
+    }
+    return kept;
+}
+
+/* One by one, because a row that is there already fails the transaction of all. */
+static bool record_intent(struct delivery *delivery, struct publish_job *job)
+{
+    if (job->renamed)
+        return true;
+    enum status status = ledger_publishing(delivery->ledger, &job->delivery, 1);
+    if (status == STATUS_OK)
+        return true;
+    return status == STATUS_EXISTS
+               ? drop(delivery, job, DELIVERY_LOST, status, "a transfer with this id was delivered before")
+               : drop(delivery, job, DELIVERY_LEDGER, status, "the ledger can't be written");
+}
+
+static size_t record_intents(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    size_t records = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!batch[i]->renamed)
+            delivery->records[records++] = batch[i]->delivery;
+    if (records == 0)
+        return count;
+    /* The trees' names in .staging come first: a recorded intent without its tree means that it was renamed. */
+    enum status status = durable_sync_directory(delivery->intake->staging_fd, NULL);
+    if (status != STATUS_OK)
+        return drop_unrenamed(delivery, batch, count, DELIVERY_LOST, status, "flushing .staging failed");
+    status = ledger_publishing(delivery->ledger, delivery->records, records);
+    if (status == STATUS_EXISTS)
+        return keep(delivery, batch, count, record_intent);
+    if (status != STATUS_OK)
+        return drop_unrenamed(delivery, batch, count, DELIVERY_LEDGER, status, "the ledger can't be written");
+    return count;
+}
+
+static bool rename_tree(struct delivery *delivery, struct publish_job *job)
+{
+    if (job->renamed)
+        return true;
+    char tree[INTAKE_STAGING_NAME_SIZE];
+    intake_tree_name(job->sender_id, job->id, tree);
+    const struct channel *channel = find_channel(delivery, job->delivery.channel);
+    if (renameat2(delivery->intake->staging_fd, tree, channel->fd, job->delivery.directory, RENAME_NOREPLACE) == 0) {
+        job->renamed = true;
+        return true;
+    }
+    int error = errno;
+    const char *what = error == EXDEV ? "the channel's directory lies on another file system than .staging"
+                                      : "the rename into the channel failed";
+    if (ledger_publish_failed(delivery->ledger, job->id) != STATUS_OK)
+        what = "the rename into the channel failed, and so did the ledger";
+    errno = error;
+    return drop(delivery, job, DELIVERY_WAIT, status_from_errno(error), what);
+}
+
+static enum status flush_parents(const struct delivery *delivery)
+{
+    enum status status = durable_sync_directory(delivery->intake->staging_fd, NULL);
+    for (unsigned i = 0; i < delivery->channel_count && status == STATUS_OK; i++)
+        status = durable_sync_directory(delivery->channels[i].fd, NULL);
+    return status;
+}
+
+static size_t drop_all(struct delivery *delivery, struct publish_job *batch[], size_t count,
+                       enum delivery_trouble trouble, enum status status, const char *what)
+{
+    int error = errno;
+    for (size_t i = 0; i < count; i++) {
+        errno = error;
+        (void)drop(delivery, batch[i], trouble, status, what);
+    }
+    return 0;
+}
+
+/* A rename that is not known to be durable is not recorded: the intent and what lies where decide after a crash. */
+static size_t record_deliveries(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    enum status status = flush_parents(delivery);
+    if (status != STATUS_OK)
+        return drop_all(delivery, batch, count, DELIVERY_WAIT, status, "flushing the channel's directory failed");
+    for (size_t i = 0; i < count; i++)
+        memcpy(delivery->ids[i], batch[i]->id, TRANSFER_ID_SIZE);
+    status = ledger_delivered(delivery->ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])delivery->ids, count);
+    if (status != STATUS_OK)
+        return drop_all(delivery, batch, count, DELIVERY_LEDGER, status, "the delivery can't be recorded");
+    return count;
+}
+
+size_t delivery_run(struct delivery *delivery, struct publish_job *batch[], size_t count, delivery_fell *fell,
+                    void *context)
+{
+    assert(count <= DELIVERY_BATCH);
+    delivery->fell = fell;
+    delivery->context = context;
+    /* In this order none is called late because of another one of the same batch. */
+    qsort(batch, count, sizeof *batch, by_sequence);
+    count = keep(delivery, batch, count, build);
+    count = flush_all(delivery, batch, count);
+    count = choose_names(delivery, batch, count);
+    count = record_intents(delivery, batch, count);
+    count = keep(delivery, batch, count, rename_tree);
+    if (count > 0)
+        count = record_deliveries(delivery, batch, count);
+    close_channels(delivery);
+    return count;
+}
+
+void delivery_clear_staging(struct delivery *delivery, const struct publish_job *job)
+{
+    char name[INTAKE_STAGING_NAME_SIZE];
+    intake_staging_name(job->sender_id, job->id, name);
+    if (durable_remove_tree(delivery->intake->staging_fd, name) != STATUS_OK)
+        log_warning("%s/.staging/%s can't be removed: %s; the next start tries again", delivery->intake->path, name,
+                    strerror(errno));
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_PUBLISH_H
+#define DIODECAST_RECEIVER_PUBLISH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/mailbox.h"
+#include "common/status.h"
+#include "receiver/assembly.h"
+#include "receiver/intake.h"
+#include "receiver/ledger.h"
+#include "receiver/verify.h"
+
+/*
+ * The publish stage: whatever takes long on the disk, off the hot path. A transfer with nothing missing is verified,
+ * built as a tree, flushed, recorded as an intent, renamed into its channel, and recorded as delivered; a crash between
+ * any two of these ends in exactly one delivery (recover.h). Transfers that are ready at the same time share system
+ * calls and transactions. One thread, and a second one for transfers of which much has to be read again, so that a
+ * large model does not hold up a small wheel.
+ */
+struct publish;
+
+enum publish_kind {
+    PUBLISH_TRANSFER,
+    PUBLISH_REMOVE,     /* .staging/TRASH */
+    PUBLISH_CHAIN,      /* ledger_store_chain() */
+    PUBLISH_QUARANTINE, /* quarantine_keep() */
+};
+
+enum publish_outcome {
+    PUBLISH_DELIVERED,
+    PUBLISH_DAMAGED, /* report.ranges are missing again */
+    PUBLISH_FAILED,  /* the staged bytes are of no use any more */
+    PUBLISH_STOPPED, /* the program ends */
+};
+
+/* Malloc'ed. A transfer's job goes back to the poster's mailbox; the others are freed once done. */
+struct publish_job {
+    struct mailbox_entry entry; /* first member */
+    enum publish_kind kind;
+    uint32_t sender_id;
+    uint8_t id[TRANSFER_ID_SIZE];
+
+    struct assembly *assembly; /* TRANSFER: the stage's until the job is back */
+    char trash[32];            /* REMOVE */
+    struct ledger_chain chain; /* CHAIN */
+    char reason[256];          /* QUARANTINE */
+    uint8_t *bytes;            /* malloc'ed, freed with the job */
+    size_t size;
+
+    /* What became of a transfer. */
+    enum publish_outcome outcome;
+    struct ledger_delivery delivery;
+    struct verify_report report; /* ranges are freed with the job */
+
+    /* The stage's own. */
+    bool checked; /* report is filled */
+    bool renamed; /* only the record of the delivery is left to do */
+    bool told;    /* why it waits was logged */
+    struct publish_job *next;
+};
+
+struct publish_job *publish_job_create(enum publish_kind kind, uint32_t sender_id,
+                                       const uint8_t id[static TRANSFER_ID_SIZE]);
+void publish_job_destroy(struct publish_job *job);
+
+/* What the status file tells of this stage. */
+struct publish_facts {
+    uint64_t free_bytes; /* of the intake's file system */
+    uint64_t backlog_count, backlog_bytes;
+    unsigned waiting; /* verified transfers that could not be published yet */
+    bool waiting_for_space;
+    bool ledger_failed;
+    char problem[512]; /* why the last of them waits */
+};
+
+/* `intake`, `ledger` and `results` are borrowed; intake->quarantine_fd too. */
+MUST_CHECK enum status publish_start(const struct intake *intake, struct ledger *ledger, struct mailbox *results,
+                                     struct publish **publish);
+void publish_post(struct publish *publish, struct publish_job *job);
+void publish_facts(struct publish *publish, struct publish_facts *facts); /* any thread */
+/* Finishes what was posted, except for long verifications, and ends the threads; all results are in the mailbox then.
+ * Frees; NULL allowed. */
+void publish_stop(struct publish *publish);
+
+#endif

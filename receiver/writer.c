@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+enum { PIECES = 64, TRASH_NAME_SIZE = 32 };
+
+struct transfer;
+
+struct file {
+    int fd; /* -1: the slot is free */
+    struct transfer *transfer;
+    struct assembly_artifact *artifact; /* NULL: the file of small artifacts, or one that was detached */
+    unsigned under_way;
+    struct file *older, *newer; /* by use */
+    struct file *next_of_transfer;
+};
+
+/* What the writer keeps of an assembly, at assembly->stage. */
+struct transfer {
+    struct assembly *assembly;
+    unsigned under_way; /* operations, and losses not yet taken */
+    bool made_directory;
+    bool wants_idle, in_idle_list;
+    struct file *small;
+    uint64_t small_size; /* end of the file of small artifacts */
+    struct file *files;
+    struct transfer *next_idle;
+};
+
+/* One write of pieces that lie one behind the other in a file and anywhere in a block. */
+struct operation {
+    struct transfer *transfer;
+    struct file *file;
+    struct writer_block *block;
+    uint64_t file_offset;
+    unsigned count;
+    struct iovec vector[PIECES];
+    struct {
+        uint32_t index;
+        uint64_t offset; /* in the artifact */
+    } piece[PIECES];
+    struct operation *next;
+};
+
+struct writer {
+    struct writer_setup setup;
+    struct operation *current; /* being filled */
+    struct operation *free_operations;
+    struct operation *operations; /* the array */
+    unsigned under_way;
+    struct writer_loss *losses; /* not yet taken */
+    size_t loss_count, loss_capacity;
+    struct transfer *idle, **idle_end;
+    struct file *oldest, *newest;
+    struct file *free_files;
+    uint64_t trash_count;
+    struct file files[WRITER_FILES];
+};
+
+struct writer *writer_create(const struct writer_setup *setup)
+{
+    struct writer *writer = calloc(1, sizeof *writer);
+    if (writer == NULL)
+        return NULL;
+    writer->setup = *setup;
+    writer->idle_end = &writer->idle;
+    writer->operations = calloc(WRITER_OPERATIONS, sizeof *writer->operations);
+    if (writer->operations == NULL) {
+        free(writer);
+        return NULL;
+    }
+    for (unsigned i = 0; i < WRITER_OPERATIONS; i++) {
+        writer->operations[i].next = writer->free_operations;
+        writer->free_operations = &writer->operations[i];
+    }
+    for (unsigned i = 0; i < WRITER_FILES; i++) {
+        writer->files[i].fd = -1;
+        writer->files[i].next_of_transfer = writer->free_files;
+        writer->free_files = &writer->files[i];
+    }
+    return writer;
+}
+
+void writer_destroy(struct writer *writer)
+{
+    if (writer == NULL)
+        return;
+    assert(writer->under_way == 0);
+    free(writer->losses);
+    for (unsigned i = 0; i < WRITER_FILES; i++)
+        if (writer->files[i].fd >= 0)
+            close(writer->files[i].fd);
+    free(writer->operations);
+    free(writer);
+}
+
+unsigned writer_under_way(const struct writer *writer)
+{
+    return writer->under_way;
+}
+
+static void unlink_by_use(struct writer *writer, struct file *file)
+{
+    *(file->older != NULL ? &file->older->newer : &writer->oldest) = file->newer;
+    *(file->newer != NULL ? &file->newer->older : &writer->newest) = file->older;
+    file->older = file->newer = NULL;
+}
+
+static void append_by_use(struct writer *writer, struct file *file)
+{
+    file->older = writer->newest;
+    *(writer->newest != NULL ? &writer->newest->newer : &writer->oldest) = file;
+    writer->newest = file;
+}
+
+static void close_file(struct writer *writer, struct file *file)
+{
+    assert(file->under_way == 0);
+    struct transfer *transfer = file->transfer;
+    struct file **link = &transfer->files;
+    while (*link != file)
+        link = &(*link)->next_of_transfer;
+    *link = file->next_of_transfer;
+    if (transfer->small == file)
+        transfer->small = NULL;
+    if (file->artifact != NULL)
+        file->artifact->file = NULL;
+    unlink_by_use(writer, file);
+    close(file->fd);
+    *file = (struct file){.fd = -1, .next_of_transfer = writer->free_files};
+    writer->free_files = file;
+}
+
+/* A free slot; closes the file that was used least recently and is written to by nobody. */
+static struct file *take_slot(struct writer *writer)
+{
+    while (writer->free_files == NULL) {
+        struct file *file = writer->oldest;
+        while (file != NULL && file->under_way > 0)
+            file = file->newer;
+        if (file != NULL)
+            close_file(writer, file);
+        else
+            writer->setup.wait(writer->setup.context);
+    }
+    struct file *slot = writer->free_files;
+    writer->free_files = slot->next_of_transfer;
+    return slot;
+}
+
+static int open_staged(struct writer *writer, struct transfer *transfer, const char *name)
+{
+    char path[INTAKE_STAGING_NAME_SIZE + 1 + INTAKE_ARTIFACT_NAME_SIZE];
+    char directory[INTAKE_STAGING_NAME_SIZE];
+    int staging_fd = writer->setup.intake->staging_fd;
+    intake_staging_name(transfer->assembly->sender_id, transfer->assembly->id, directory);
+    if (!transfer->made_directory && mkdirat(staging_fd, directory, 0700) != 0 && errno != EEXIST)
+        return -1;
+    transfer->made_directory = true;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return openat(staging_fd, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+/* The open file for the artifact, or NULL with errno. */
+static struct file *file_for(struct writer *writer, struct transfer *transfer, uint32_t index,
+                             struct assembly_artifact *artifact)
+{
+    struct file *file = artifact->placed ? transfer->small : artifact->file;
+    if (file != NULL) {
+        unlink_by_use(writer, file);
+        append_by_use(writer, file);
+        return file;
+    }
+    struct file *slot = take_slot(writer);
+    char name[INTAKE_ARTIFACT_NAME_SIZE];
+    intake_artifact_name(index, name);
+    int fd = open_staged(writer, transfer, artifact->placed ? INTAKE_SMALL_NAME : name);
+    if (fd < 0) {
+        slot->next_of_transfer = writer->free_files;
+        writer->free_files = slot;
+        return NULL;
+    }
+    *slot = (struct file){.fd = fd, .transfer = transfer, .next_of_transfer = transfer->files};
+    transfer->files = slot;
+    if (artifact->placed) {
+        transfer->small = slot;
+    } else {
+        slot->artifact = artifact;
+        artifact->file = slot;
+    }
+    append_by_use(writer, slot);
+    return slot;
+}
+
+static struct transfer *transfer_of(struct assembly *assembly)
+{
+    if (assembly->stage == NULL) {
+        struct transfer *transfer = calloc(1, sizeof *transfer);
+        assert(transfer != NULL);
+        transfer->assembly = assembly;
+        assembly->stage = transfer;
+    }
+    return assembly->stage;
+}
+
+/* Holds the transfer busy until the caller has taken the loss. */
+static void lose(struct writer *writer, struct transfer *transfer, uint32_t index, uint64_t offset, uint64_t size,
+                 int error)
+{
+    if (writer->loss_count == writer->loss_capacity) {
+        writer->loss_capacity = writer->loss_capacity == 0 ? PIECES : 2 * writer->loss_capacity;
+        writer->losses = realloc(writer->losses, writer->loss_capacity * sizeof *writer->losses);
+        assert(writer->losses != NULL);
+    }
+    writer->losses[writer->loss_count++] = (struct writer_loss){
+        .assembly = transfer->assembly, .index = index, .first = offset, .end = offset + size, .error = error};
+    transfer->under_way++;
+}
+
+static void tell_idle(struct writer *writer, struct transfer *transfer)
+{
+    if (!transfer->wants_idle || transfer->in_idle_list || transfer->under_way > 0)
+        return;
+    transfer->in_idle_list = true;
+    transfer->next_idle = NULL;
+    *writer->idle_end = transfer;
+    writer->idle_end = &transfer->next_idle;
+}
+
+static struct operation *take_operation(struct writer *writer)
+{
+    while (writer->free_operations == NULL)
+        writer->setup.wait(writer->setup.context);
+    struct operation *operation = writer->free_operations;
+    writer->free_operations = operation->next;
+    return operation;
+}
+
+/* Adds a piece to the current operation when it continues it. */
+static bool extend(struct operation *operation, const struct file *file, const struct writer_block *block, uint64_t at)
+{
+    return operation != NULL && operation->file == file && operation->block == block && operation->count < PIECES &&
+           operation->file_offset == at;
+}
+
+void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
+                uint64_t offset, const uint8_t *bytes, uint32_t size, struct writer_block *block)
+{
+    struct transfer *transfer = transfer_of(assembly);
+    if (artifact->size <= INTAKE_SMALL && !artifact->placed) {
+        artifact->placed = true;
+        artifact->place = transfer->small_size;
+        transfer->small_size += artifact->size;
+    }
+    struct file *file = file_for(writer, transfer, index, artifact);
+    if (file == NULL) {
+        lose(writer, transfer, index, offset, size, errno);
+        return;
+    }
+    uint64_t at = (artifact->placed ? artifact->place : 0) + offset;
+    /* The current operation's file_offset is where its next piece goes, until it is flushed. */
+    if (!extend(writer->current, file, block, at)) {
+        writer_flush(writer);
+        file->under_way++; /* before any waiting, which may close files */
+        struct operation *operation = take_operation(writer);
+        operation->transfer = transfer;
+        operation->file = file;
+        operation->block = block;
+        operation->file_offset = at;
+        operation->count = 0;
+        writer->current = operation;
+        transfer->under_way++;
+        block->uses++;
+    }
+    struct operation *operation = writer->current;
+    operation->vector[operation->count] = (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+    operation->piece[operation->count].index = index;
+    operation->piece[operation->count].offset = offset;
+    operation->count++;
+    operation->file_offset += size;
+}
+
+static void submit(struct writer *writer, struct operation *operation)
+{
+    struct io_uring_sqe *sqe = ring_sqe(writer->setup.ring);
+    io_uring_prep_writev(sqe, operation->file->fd, operation->vector, operation->count, operation->file_offset);
+    io_uring_sqe_set_data(sqe, operation);
+    writer->under_way++;
+}
+
+void writer_flush(struct writer *writer)
+{
+    struct operation *operation = writer->current;
+    if (operation == NULL)
+        return;
+    writer->current = NULL;
+    for (unsigned i = 0; i < operation->count; i++)
+        operation->file_offset -= operation->vector[i].iov_len;
+    submit(writer, operation);
+}
+
+void writer_unuse(struct writer *writer, struct writer_block *block)
+{
+    assert(block->uses > 0);
+    if (--block->uses == 0)
+        writer->setup.release(writer->setup.context, block);
+}
+
+/* Takes `written` bytes off the front; what is left stays to be written or lost. */
+static void advance(struct operation *operation, size_t written)
+{
+    unsigned done = 0;
+    operation->file_offset += written;
+    while (done < operation->count && written >= operation->vector[done].iov_len)
+        written -= operation->vector[done++].iov_len;
+    operation->count -= done;
+    memmove(operation->vector, operation->vector + done, operation->count * sizeof operation->vector[0]);
+    memmove(operation->piece, operation->piece + done, operation->count * sizeof operation->piece[0]);
+    if (operation->count > 0) {
+        operation->vector[0].iov_base = (uint8_t *)operation->vector[0].iov_base + written;
+        operation->vector[0].iov_len -= written;
+        operation->piece[0].offset += written;
+    }
+}
+
+void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe)
+{
+    struct operation *operation = io_uring_cqe_get_data(cqe);
+    writer->under_way--;
+    if (cqe->res > 0)
+        advance(operation, (size_t)cqe->res);
+    if (operation->count > 0 && (cqe->res > 0 || cqe->res == -EINTR || cqe->res == -EAGAIN)) {
+        submit(writer, operation);
+        return;
+    }
+    operation->file->under_way--;
+    for (unsigned i = 0; i < operation->count; i++)
+        lose(writer, operation->transfer, operation->piece[i].index, operation->piece[i].offset,
+             operation->vector[i].iov_len, cqe->res == 0 ? EIO : -cqe->res);
+    operation->transfer->under_way--;
+    tell_idle(writer, operation->transfer);
+    writer_unuse(writer, operation->block);
+    operation->next = writer->free_operations;
+    writer->free_operations = operation;
+}
+
+bool writer_next_loss(struct writer *writer, struct writer_loss *loss)
+{
+    if (writer->loss_count == 0)
+        return false;
+    *loss = writer->losses[--writer->loss_count];
+    struct transfer *transfer = loss->assembly->stage;
+    transfer->under_way--;
+    tell_idle(writer, transfer);
+    return true;
+}
+
+void writer_when_idle(struct writer *writer, struct assembly *assembly)
+{
+    struct transfer *transfer = transfer_of(assembly);
+    transfer->wants_idle = true;
+    tell_idle(writer, transfer);
+}
+
+struct assembly *writer_next_idle(struct writer *writer)
+{
+    struct transfer *transfer = writer->idle;
+    if (transfer == NULL)
+        return NULL;
+    writer->idle = transfer->next_idle;
+    if (writer->idle == NULL)
+        writer->idle_end = &writer->idle;
+    transfer->in_idle_list = false;
+    transfer->wants_idle = false;
+    return transfer->assembly;
+}
+
+void writer_detach(struct writer *writer, struct assembly *assembly)
+{
+    (void)writer;
+    struct transfer *transfer = assembly->stage;
+    for (struct file *file = transfer == NULL ? NULL : transfer->files; file != NULL; file = file->next_of_transfer) {
+        if (file->artifact != NULL)
+            file->artifact->file = NULL;
+        file->artifact = NULL;
+    }
+}
+
+void writer_close_files(struct writer *writer, struct assembly *assembly)
+{
+    struct transfer *transfer = assembly->stage;
+    while (transfer != NULL && transfer->files != NULL)
+        close_file(writer, transfer->files);
+}
+
+void writer_forget(struct writer *writer, struct assembly *assembly, char *trash)
+{
+    struct transfer *transfer = assembly->stage;
+    if (trash != NULL)
+        trash[0] = '\0';
+    if (transfer == NULL)
+        return;
+    assert(transfer->under_way == 0 && !transfer->in_idle_list);
+    writer_close_files(writer, assembly);
+    if (trash != NULL && transfer->made_directory) {
+        char name[INTAKE_STAGING_NAME_SIZE];
+        int staging_fd = writer->setup.intake->staging_fd;
+        intake_staging_name(assembly->sender_id, assembly->id, name);
+        snprintf(trash, TRASH_NAME_SIZE, "trash-%llu", (unsigned long long)++writer->trash_count);
+        if (renameat(staging_fd, name, staging_fd, trash) != 0) {
+            log_warning("%s/.staging/%s can't be put aside: %s", writer->setup.intake->path, name, strerror(errno));
+            trash[0] = '\0';
+        }
+    }
+    assembly->stage = NULL;
+    free(transfer);
+}

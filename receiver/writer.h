@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_WRITER_H
+#define DIODECAST_RECEIVER_WRITER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/ring.h"
+#include "receiver/assembly.h"
+#include "receiver/block.h"
+#include "receiver/intake.h"
+
+/*
+ * Writes artifact bytes to staging by io_uring, straight from the memory of the blocks they came in. Failures do not
+ * come back from the call that wrote, but through writer_next_loss(), so that no caller is changed under its feet.
+ * Uses `stage` of the assembly and `file`, `placed`, `place` of its artifacts. One thread, which owns the ring.
+ */
+struct writer;
+
+enum {
+    WRITER_FILES = 256,       /* open at a time */
+    WRITER_OPERATIONS = 1024, /* under way at a time */
+};
+
+/* A block that is in use: by the caller while it unpacks, and by each write from its memory. */
+struct writer_block {
+    struct block *block;
+    void *owner; /* the caller's */
+    unsigned uses;
+    struct writer_block *next; /* the caller's, while it is not in use */
+};
+
+struct writer_setup {
+    const struct intake *intake;
+    struct io_uring *ring;
+    void (*release)(void *context, struct writer_block *block); /* nothing uses it any more */
+    void (*wait)(void *context); /* submit, wait for at least one completion, pass all to writer_complete() */
+    void *context;
+};
+
+struct writer *writer_create(const struct writer_setup *setup);
+void writer_destroy(struct writer *writer); /* nothing may be under way */
+
+/* Queues the bytes, which lie in the block's memory. */
+void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
+                uint64_t offset, const uint8_t *bytes, uint32_t size, struct writer_block *block);
+/* Makes a submission of what was put and not yet made one. */
+void writer_flush(struct writer *writer);
+void writer_unuse(struct writer *writer, struct writer_block *block);
+/* A completion whose user data is not the caller's own. */
+void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe);
+unsigned writer_under_way(const struct writer *writer);
+
+/* A range that did not get to the disk. */
+struct writer_loss {
+    struct assembly *assembly; /* may be closed meanwhile */
+    uint32_t index;
+    uint64_t first, end;
+    int error; /* errno */
+};
+bool writer_next_loss(struct writer *writer, struct writer_loss *loss);
+
+/* Asks to be told by writer_next_idle() when no write of the transfer is under way and no loss is unreported. */
+void writer_when_idle(struct writer *writer, struct assembly *assembly);
+struct assembly *writer_next_idle(struct writer *writer);
+
+/* The artifacts' memory is about to go. */
+void writer_detach(struct writer *writer, struct assembly *assembly);
+/* Closes the files of an idle transfer. */
+void writer_close_files(struct writer *writer, struct assembly *assembly);
+/* Lets an idle transfer go. With `trash` (32 bytes) its staged bytes are renamed out of the way and the name is stored
+ * there, "" when there are none; with NULL they stay. */
+void writer_forget(struct writer *writer, struct assembly *assembly, char *trash);
+
+#endif

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/linkkey.h"
+#include "common/signature.h"
+
+/* A directory with all that a good configuration names. */
+struct place {
+    char root[64];
+    char file[128];
+    char problems[8192]; /* what the last load() printed */
+};
+
+static void make_directory(const struct place *place, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", place->root, name);
+    assert_int_equal(mkdir(path, 0755), 0);
+}
+
+static int set_up(void **state)
+{
+    struct place *place = calloc(1, sizeof *place);
+    struct signature_public key;
+    const char *existing;
+    char secret[128], public[128], link[128];
+    strcpy(place->root, "/tmp/receiver-config-XXXXXX");
+    assert_non_null(mkdtemp(place->root));
+    make_directory(place, "intake");
+    make_directory(place, "state");
+    make_directory(place, "trusted");
+    make_directory(place, "empty");
+    snprintf(place->file, sizeof place->file, "%s/receiver.conf", place->root);
+    snprintf(secret, sizeof secret, "%s/secret", place->root);
+    snprintf(public, sizeof public, "%s/trusted/a.pub", place->root);
+    snprintf(link, sizeof link, "%s/link.key", place->root);
+    assert_int_equal(signature_init(), STATUS_OK);
+    assert_int_equal(signature_generate(secret, public, &existing, &key), STATUS_OK);
+    assert_int_equal(linkkey_generate(link), STATUS_OK);
+    *state = place;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct place *place = *state;
+    static const char *const files[] = {"receiver.conf", "secret", "trusted/a.pub", "link.key", "stderr"};
+    static const char *const directories[] = {"intake", "state", "trusted", "empty", "."};
+    char path[256];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", place->root, files[i]);
+        (void)unlink(path);
+    }
+    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
+        snprintf(path, sizeof path, "%s/%s", place->root, directories[i]);
+        (void)rmdir(strcmp(directories[i], ".") == 0 ? place->root : path);
+    }
+    free(place);
+    return 0;
+}
+
+/* Writes the text with '@' replaced by the directory, and loads it; standard error is kept. */
+static enum status load(struct place *place, const char *text, struct config *config)
+{
+    char path[128];
+    FILE *file = fopen(place->file, "w");
+    assert_non_null(file);
+    for (; *text != '\0'; text++)
+        if (*text == '@')
+            fputs(place->root, file);
+        else
+            fputc(*text, file);
+    fclose(file);
+    snprintf(path, sizeof path, "%s/stderr", place->root);
+    int before = dup(STDERR_FILENO);
+    FILE *stream = freopen(path, "w", stderr);
+    assert_non_null(stream);
+    enum status status = config_load(place->file, config);
+    fflush(stderr);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    size_t size = fread(place->problems, 1, sizeof place->problems - 1, file);
+    place->problems[size] = '\0';
+    fclose(file);
+    return status;
+}
+
+#define RECEIVER "[receiver]\nintake = @/intake\nstate = @/state\nstatus = @/status.json\ntrusted_keys = @/trusted\n"
+#define LINK     "[link]\nlisten = 127.0.0.1:5300\n"
+
+static void expect_problem(struct place *place, const char *text, const char *problem)
+{
+    struct config config;
+    char expected[512], *out = expected;
+    assert_int_equal(load(place, text, &config), STATUS_INVALID);
+    for (; *problem != '\0'; problem++)
+        if (*problem == '@')
+            out += snprintf(out, 64, "%s", place->root);
+        else
+            *out++ = *problem;
+    *out = '\0';
+    if (strstr(place->problems, expected) == NULL)
+        fail_msg("expected \"%s\", got:\n%s", expected, place->problems);
+}
+
+static void a_minimal_file_takes_the_defaults(void **state)
+{
+    struct place *place = *state;
+    struct config config;
+    char text[SOCKET_TEXT_SIZE], intake[128];
+    assert_int_equal(load(place, RECEIVER LINK, &config), STATUS_OK);
+    snprintf(intake, sizeof intake, "%s/intake", place->root);
+    assert_string_equal(config.intake, intake);
+    assert_int_equal(config.memory, 64 << 20);
+    assert_int_equal(config.lanes, 1);
+    assert_null(config.link_key);
+    assert_string_equal(socket_address_text(&config.listen, text), "127.0.0.1:5300");
+    config_deinit(&config);
+}
+
+static void every_key_is_read(void **state)
+{
+    struct place *place = *state;
+    struct config config;
+    char text[SOCKET_TEXT_SIZE];
+    assert_int_equal(load(place,
+                          RECEIVER
+                          "memory = 1GiB ; plenty\n[link]\nlisten = [fe80::1%lo]:4700\nlanes = 16\nkey = @/link.key\n",
+                          &config),
+                     STATUS_OK);
+    assert_int_equal(config.memory, 1 << 30);
+    assert_int_equal(config.lanes, 16);
+    assert_non_null(config.link_key);
+    assert_string_equal(socket_address_text(&config.listen, text), "[fe80::1%lo]:4700");
+    config_deinit(&config);
+}
+
+static void a_missing_directory_is_told_with_the_command_that_makes_it(void **state)
+{
+    expect_problem(*state, "[receiver]\nintake = @/nowhere\n",
+                   "@/receiver.conf:2: intake: @/nowhere does not exist; run \"mkdir -p @/nowhere\"");
+    expect_problem(*state, "[receiver]\nstate = @/secret\n", ":2: state: @/secret is not a directory");
+    expect_problem(*state, "[receiver]\nstate = var/lib\n", ":2: state: var/lib is not an absolute path");
+    expect_problem(*state, "[receiver]\nstatus = @/run/status.json\n", ":2: status: @/run does not exist");
+}
+
+static void trusted_keys_must_hold_a_key(void **state)
+{
+    expect_problem(*state, "[receiver]\ntrusted_keys = @/empty\n", ":2: trusted_keys: @/empty holds no usable");
+}
+
+static void wrong_values_are_told_with_their_line(void **state)
+{
+    expect_problem(*state, RECEIVER "memory = 1MiB\n" LINK, ":6: memory: for 1 trusted keys on 1 lanes at least 8");
+    expect_problem(*state, RECEIVER "memory = 64\n" LINK "lanes = 16\n", ":6: memory: for 1 trusted keys on 16 lanes");
+    expect_problem(*state, RECEIVER "memory = lots\n" LINK, ":6: 'memory': 'lots' is not a size");
+    expect_problem(*state, RECEIVER "[link]\nlisten = example.org:4700\n", ":7: listen: example.org:4700 is not");
+    expect_problem(*state, RECEIVER "[link]\nlisten = [fe80::1]:4700\n", ":7: listen: [fe80::1]:4700 is not");
+    expect_problem(*state, RECEIVER LINK "lanes = 0\n", ":8: lanes: 0 is not between 1 and 16");
+    expect_problem(*state, RECEIVER LINK "lanes = 17\n", ":8: lanes: 17 is not between 1 and 16");
+    expect_problem(*state, RECEIVER LINK "key = @/nokey\n", ":8: key: ");
+    expect_problem(*state, RECEIVER "[link]\nlisten = 127.0.0.1:65530\nlanes = 8\n",
+                   ":7: listen: with 8 lanes the last port would be above 65535");
+}
+
+static void unknown_and_missing_keys_are_errors(void **state)
+{
+    expect_problem(*state, RECEIVER LINK "rate = 1Gbit/s\n", ":8: unknown key 'rate' in section [link]");
+    expect_problem(*state, RECEIVER, "'listen' in section [link] is missing");
+    expect_problem(*state, LINK, "'intake' in section [receiver] is missing");
+}
+
+static void all_problems_are_told_at_once(void **state)
+{
+    struct place *place = *state;
+    expect_problem(place, "[receiver]\nintake = @/nowhere\nmemory = x\n[link]\nlisten = y\n", ":2: intake");
+    assert_non_null(strstr(place->problems, ":3: 'memory'"));
+    assert_non_null(strstr(place->problems, ":5: listen"));
+    assert_non_null(strstr(place->problems, "'state' in section [receiver] is missing"));
+}
+
+static void a_file_that_is_not_there_can_t_be_read(void **state)
+{
+    (void)state;
+    struct config config;
+    assert_int_equal(config_load("/nonexistent/receiver.conf", &config), STATUS_SYSTEM);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_minimal_file_takes_the_defaults),
+        cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(a_missing_directory_is_told_with_the_command_that_makes_it),
+        cmocka_unit_test(trusted_keys_must_hold_a_key),
+        cmocka_unit_test(wrong_values_are_told_with_their_line),
+        cmocka_unit_test(unknown_and_missing_keys_are_errors),
+        cmocka_unit_test(all_problems_are_told_at_once),
+        cmocka_unit_test(a_file_that_is_not_there_can_t_be_read),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
