@@ -167,13 +167,16 @@ static void check_ports(struct conf_context *context, struct loading *loading)
 static void check_memory(struct conf_context *context, struct loading *loading)
 {
     char least_text[UNITS_TEXT_SIZE];
+    uint64_t present = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t lanes = loading->config.lanes;
     uint64_t least = lanes * (CONFIG_MEMORY_PER_LANE + loading->senders * CONFIG_MEMORY_PER_SHARE);
     if (least < CONFIG_MEMORY_MIN)
         least = CONFIG_MEMORY_MIN;
+    context->line = loading->memory_line;
+    if (loading->config.memory > present)
+        conf_problem(context, "memory: this machine has only %s", units_format_size(present, least_text));
     if (loading->config.memory >= least)
         return;
-    context->line = loading->memory_line;
     conf_problem(context, "memory: for %zu trusted keys on %u lanes at least %s is needed", loading->senders,
                  loading->config.lanes, units_format_size(least, least_text));
 }

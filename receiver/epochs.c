@@ -158,12 +158,14 @@ static void settle(struct epochs *epochs, struct sender *sender, uint64_t now_ns
     for (unsigned i = 0; i < PLACES; i++) {
         struct place *place = &sender->places[i];
         struct place *other = &sender->places[i ^ 1];
-        if (is_live(place) && gather_epoch(place->gather) < sender->confirmed_epoch)
+        if (!is_live(place)) {
+            destroy_when_empty(epochs, place);
+            continue;
+        }
+        bool taken_over =
+            is_live(other) && place->arena == MAIN && is_silent(place, now_ns) && !is_silent(other, now_ns);
+        if (taken_over || gather_epoch(place->gather) < sender->confirmed_epoch)
             retire(epochs, place);
-        else if (is_live(place) && is_live(other) && place->arena == MAIN && is_silent(place, now_ns) &&
-                 !is_silent(other, now_ns))
-            retire(epochs, place);
-        destroy_when_empty(epochs, place);
     }
     for (unsigned i = 0; i < PLACES; i++) {
         struct place *place = &sender->places[i];

@@ -108,7 +108,16 @@ void hasher_drop(struct hasher *hasher, struct assembly_artifact *artifact)
 
 void hasher_forget(struct hasher *hasher, const struct assembly *assembly)
 {
-    for (unsigned i = 0; i < HASHER_STATES; i++)
-        if (hasher->states[i].assembly == assembly)
-            hasher->states[i].assembly = NULL;
+    for (unsigned i = 0; i < HASHER_STATES; i++) {
+        struct assembly_artifact *artifact = hasher->states[i].artifact;
+        if (hasher->states[i].assembly != assembly)
+            continue;
+        hasher->states[i].assembly = NULL;
+        artifact->digest = NULL;
+        /* The verifier may have finished it from the disk. */
+        if (artifact->reread || artifact->hashed != artifact->size) {
+            artifact->hashed = 0;
+            artifact->reread = true;
+        }
+    }
 }

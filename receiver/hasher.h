@@ -23,7 +23,7 @@ void hasher_take(struct hasher *hasher, const struct assembly *assembly, struct 
                  uint64_t offset, const uint8_t *bytes, uint32_t size);
 /* What was hashed of the artifact is void, for good. */
 void hasher_drop(struct hasher *hasher, struct assembly_artifact *artifact);
-/* Takes back all states of a transfer; the artifacts are not touched, and may be gone. */
+/* Takes back all states of a transfer whose artifacts are still there; what was not finished is void. */
 void hasher_forget(struct hasher *hasher, const struct assembly *assembly);
 
 #endif

@@ -213,12 +213,18 @@ static void retry_waiting(struct publish *publish, uint64_t now_ns)
     publish->waiting_end = &publish->waiting;
 }
 
-static void look_around(struct publish *publish, uint64_t now_ns)
+static void look_at_space(struct publish *publish)
 {
     struct statvfs space;
-    if (now_ns >= publish->free_ns && fstatvfs(publish->intake->fd, &space) == 0) {
-        publish->free_ns = now_ns + FREE_INTERVAL_NS;
+    if (fstatvfs(publish->intake->fd, &space) == 0)
         publish->found.free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+}
+
+static void look_around(struct publish *publish, uint64_t now_ns)
+{
+    if (now_ns >= publish->free_ns) {
+        look_at_space(publish);
+        publish->free_ns = now_ns + FREE_INTERVAL_NS;
     }
     if (now_ns >= publish->backlog_ns && publish->ready == NULL) {
         backlog_count(publish->intake, publish->ledger, &publish->found.backlog_count, &publish->found.backlog_bytes);
@@ -372,6 +378,8 @@ enum status publish_start(const struct intake *intake, struct ledger *ledger, st
     publish->waiting_end = &publish->waiting;
     sem_init(&publish->started, 0, 0);
     pthread_mutex_init(&publish->mutex, NULL);
+    look_at_space(publish);
+    publish->facts = publish->found; /* admission asks before the thread has had its first turn */
     publish->bell = doorbell_create();
     publish->long_bell = doorbell_create();
     publish->mailbox = mailbox_create(publish->bell);

@@ -44,12 +44,11 @@ struct shared_counters {
 };
 
 struct receive {
-    char name[16];
     unsigned lane;
     int fd;
     uint32_t socket_buffer;
-    struct slab *buffers;
     unsigned buffer_count;
+    struct slab *buffers;
     struct io_uring_buf_ring *buffer_ring;
     size_t buffer_ring_size;
     uint8_t *buffer_base;
@@ -63,20 +62,21 @@ struct receive {
 
     struct worker *worker;
     struct doorbell *bell; /* for the stop */
-    atomic_bool stopping;
     sem_t started;
     enum status start_status;
+    atomic_bool stopping;
+    char name[16];
     struct shared_counters shared;
 
     /* The thread's. */
+    bool receiving;
+    bool changed;              /* since the last publishing */
+    uint32_t overflow_seen;    /* newest value of SO_RXQ_OVFL, which counts from the socket's beginning and wraps */
+    uint64_t receive_after_ns; /* no earlier, after a failure */
+    uint64_t publish_ns;
     struct io_uring ring;
     struct msghdr message; /* what multishot recvmsg wants: sizes only */
-    bool receiving;
-    uint64_t receive_after_ns; /* no earlier, after a failure */
     struct receive_counters counters;
-    uint32_t overflow_seen; /* newest value of SO_RXQ_OVFL, which counts from the socket's beginning and wraps */
-    uint64_t publish_ns;
-    bool changed; /* since the last publishing */
     struct log_limit error_limit;
 };
 

@@ -256,9 +256,15 @@ void report_to_json(struct report *report, json_t *root)
     free(snapshot);
 }
 
+/* The snapshot may be a little younger than `now_ns`. */
+static uint64_t age_ns(uint64_t happened_ns, uint64_t now_ns)
+{
+    return now_ns > happened_ns ? now_ns - happened_ns : 0;
+}
+
 static bool is_recent(uint64_t happened_ns, uint64_t now_ns, uint64_t window_ns)
 {
-    return happened_ns != 0 && now_ns - happened_ns < window_ns;
+    return happened_ns != 0 && age_ns(happened_ns, now_ns) < window_ns;
 }
 
 static void judge_disk(const struct report *report, const struct report_snapshot *snapshot, struct health *health,
@@ -332,7 +338,7 @@ void report_health(struct report *report, struct health *health, uint64_t now_ns
     judge_transfers(report, snapshot, health, now_ns, realtime_ns);
     const struct report_sender *silent = NULL;
     for (unsigned i = 0; i < snapshot->sender_count; i++)
-        if (snapshot->senders[i].heard_ns != 0 && now_ns - snapshot->senders[i].heard_ns > HEARTBEAT_MISSING_NS)
+        if (snapshot->senders[i].heard_ns != 0 && age_ns(snapshot->senders[i].heard_ns, now_ns) > HEARTBEAT_MISSING_NS)
             silent = &snapshot->senders[i];
     if (silent != NULL)
         health_set(health, HEALTH_DEGRADED, "heartbeat_missing", realtime_ns,

@@ -14,13 +14,11 @@
 #include "common/units.h"
 #include "sender/filing.h"
 #include "sender/finish.h"
+#include "sender/flight.h"
 #include "sender/printable.h"
 #include "sender/retain.h"
 
 enum {
-    WINDOW_MAX = 512,        /* transfers of one priority that are claimed and not read to their end */
-    IN_FLIGHT_MAX = 4096,    /* transfers that are claimed and not finished */
-    DESCRIPTORS_SPARE = 400, /* for everything but transfers: a batch's channels, rings, sockets, the database */
     TICK_MS = 1000,
     CHANGED_MS = 100,     /* least interval of status files */
     WINDOW_RETRY_MS = 25, /* while the window is full: how soon a transfer that was read makes room */
@@ -31,7 +29,6 @@ enum {
 #define PROGRESS_LIMIT_NS  (10 * CLOCK_SECOND_NS)  /* without a heartbeat or a send error: the send thread is stuck */
 #define UNKNOWN_RECENT_NS  (600 * CLOCK_SECOND_NS) /* how long a refused lease counts */
 #define RETAIN_INTERVAL_NS (60 * CLOCK_SECOND_NS)
-#define RETAIN_BYTES       (UINT64_C(1) << 30) /* sent since the last pass: the next one comes sooner */
 
 struct control {
     struct control_setup setup;
@@ -39,27 +36,22 @@ struct control {
     uv_poll_t spool_poll, finished_poll, carrier_poll;
     uv_timer_t tick, claim_timer, status_timer, scan_timer, once_timer;
     uv_signal_t signals[3];
-    uv_work_t claim_work, finish_work, retain_work;
-    bool claiming, finishing, retaining; /* a worker is at it */
+    uv_work_t claim_work, finish_work;
+    bool claiming, finishing; /* a worker is at it */
     bool stopping, ended, left_behind;
-    size_t window, in_flight_limit;
 
     struct claim_item *claim_items; /* [CLAIM_BATCH] */
     size_t claim_count;
     struct finish_item *finish_items; /* [CLAIM_BATCH] */
     bool *finish_expected;            /* [CLAIM_BATCH] the settle stage expects it back */
     size_t finish_count;
-    struct transfer **in_flight; /* [IN_FLIGHT_MAX + CLAIM_BATCH + resumed] */
-    size_t in_flight_count, in_flight_capacity;
+    struct flight flight;
 
     uint64_t sent_total, failed_total, returned_total, last_sequence;
     uint64_t writers_unknown_ns;
     uint64_t status_written_ns;
     uint64_t beats, errors, progress_ns; /* what the watchdog last saw, and when it moved */
-    struct retain_result retain_result, retained;
-    uint64_t retain_next_ns, sent_since_retain;
-    int64_t realtime_start_ns;
-    uint64_t monotonic_start_ns;
+    struct retain *retain;
 };
 
 static void pump(struct control *control);
@@ -81,30 +73,26 @@ static const char *state_text(const struct control *control, const struct status
 static void write_status(struct control *control)
 {
     uint64_t now = now_ns();
+    const struct retain_result *retain = retain_last(control->retain);
     struct settle_totals totals;
     struct status_facts facts = {
         .settle = control->setup.settle,
         .trouble = spool_trouble(control->setup.spool),
-        .in_flight = control->in_flight,
-        .in_flight_count = control->in_flight_count,
+        .in_flight = control->flight.transfers,
+        .in_flight_count = control->flight.count,
         .carrier_up = control->setup.carrier == NULL || carrier_is_up(control->setup.carrier),
         .writers_unknown = control->writers_unknown_ns != 0 && now < control->writers_unknown_ns + UNKNOWN_RECENT_NS,
         .sent_total = control->sent_total,
         .failed_total = control->failed_total,
         .returned_total = control->returned_total,
         .last_sequence = control->last_sequence,
-        .retained_count = control->retained.kept,
-        .retained_bytes = control->retained.kept_bytes,
-        .retain_message = control->retained.stuck ? control->retained.message : NULL,
+        .retained_count = retain->kept,
+        .retained_bytes = retain->kept_bytes,
+        .retain_message = retain->stuck ? retain->message : NULL,
     };
     settle_totals(control->setup.settle, &totals);
-    facts.queue_depth = totals.count + control->in_flight_count;
-    facts.queue_bytes = totals.bytes;
-    for (size_t i = 0; i < control->in_flight_count; i++) {
-        uint64_t sent = atomic_load(&control->in_flight[i]->bytes_sent);
-        uint64_t total = control->in_flight[i]->total_bytes;
-        facts.queue_bytes += total > sent ? total - sent : 0;
-    }
+    facts.queue_depth = totals.count + control->flight.count;
+    facts.queue_bytes = totals.bytes + flight_bytes_left(&control->flight);
     pipeline_set_queue(control->setup.pipeline, facts.queue_depth, facts.queue_bytes);
     pipeline_counters(control->setup.pipeline, &facts.counters);
     facts.state = state_text(control, &facts);
@@ -139,46 +127,14 @@ static void feed_watchdog(struct control *control, uint64_t now)
         notify_watchdog();
 }
 
-static void work_retain(uv_work_t *work)
+static void retained(void *context)
 {
-    struct control *control = work->data;
-    /* Wall clock of the start plus monotonic time: a step of the clock must not expire everything at once. */
-    int64_t now = control->realtime_start_ns + (int64_t)(now_ns() - control->monotonic_start_ns);
-    retain_run(control->setup.claim, now, &control->retain_result);
-}
-
-static void after_retain(uv_work_t *work, int result)
-{
-    struct control *control = work->data;
-    (void)result;
-    control->retaining = false;
-    control->retained = control->retain_result;
-    if (control->retained.removed > 0)
-        log_info("removed %llu sent transfers that are no longer retained",
-                 (unsigned long long)control->retained.removed);
-    pump(control);
-}
-
-static void retain_if_due(struct control *control, uint64_t now)
-{
-    if (control->retaining || (now < control->retain_next_ns && control->sent_since_retain < RETAIN_BYTES))
-        return;
-    control->retain_next_ns = now + RETAIN_INTERVAL_NS;
-    control->sent_since_retain = 0;
-    control->retaining = true;
-    int result = uv_queue_work(&control->loop, &control->retain_work, work_retain, after_retain);
-    assert(result == 0);
-    (void)result;
+    pump(context);
 }
 
 static void submit(struct control *control, struct transfer *transfer)
 {
-    if (control->in_flight_count == control->in_flight_capacity) {
-        control->in_flight_capacity = control->in_flight_capacity == 0 ? 256 : 2 * control->in_flight_capacity;
-        control->in_flight = reallocarray(control->in_flight, control->in_flight_capacity, sizeof *control->in_flight);
-        assert(control->in_flight != NULL);
-    }
-    control->in_flight[control->in_flight_count++] = transfer;
+    flight_add(&control->flight, transfer);
     pipeline_submit(control->setup.pipeline, transfer);
 }
 
@@ -195,9 +151,7 @@ static void retire(struct control *control, const struct finish_item *item)
     switch (item->result) {
     case FINISH_SENT:
         control->sent_total++;
-        control->sent_since_retain += transfer->total_bytes;
-        control->retained.kept++;
-        control->retained.kept_bytes += transfer->total_bytes;
+        retain_note_sent(control->retain, transfer->total_bytes);
         if (transfer->sequence > control->last_sequence)
             control->last_sequence = transfer->sequence;
         status_board_sent(control->setup.board, transfer, realtime);
@@ -210,14 +164,7 @@ static void retire(struct control *control, const struct finish_item *item)
         control->returned_total++;
         break;
     }
-    for (size_t i = 0; i < control->in_flight_count; i++) {
-        if (control->in_flight[i] != transfer)
-            continue;
-        memmove(&control->in_flight[i], &control->in_flight[i + 1],
-                (control->in_flight_count - i - 1) * sizeof *control->in_flight);
-        control->in_flight_count--;
-        break;
-    }
+    flight_remove(&control->flight, transfer);
     transfer_destroy(transfer);
 }
 
@@ -363,25 +310,6 @@ static void after_claim(uv_work_t *work, int result)
     pump(control);
 }
 
-/* How many more transfers of each priority may be claimed; what waits stays in the spool, where it costs nothing. */
-static void measure_room(const struct control *control, size_t room[static CONFIG_PRIORITY_COUNT])
-{
-    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++)
-        room[i] = control->window;
-    size_t total =
-        control->in_flight_limit > control->in_flight_count ? control->in_flight_limit - control->in_flight_count : 0;
-    for (size_t i = 0; i < control->in_flight_count; i++) {
-        const struct transfer *transfer = control->in_flight[i];
-        if (room[transfer->priority] > 0 && atomic_load(&transfer->announced_stage) != TRANSFER_STAGE_COPIES)
-            room[transfer->priority]--;
-    }
-    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++) {
-        if (room[i] > total)
-            room[i] = total;
-        total -= room[i];
-    }
-}
-
 static void on_claim_timer(uv_timer_t *timer)
 {
     pump(timer->data);
@@ -404,7 +332,7 @@ static void start_claims(struct control *control)
         uv_timer_start(&control->claim_timer, on_claim_timer, wait_ms, 0);
         return;
     }
-    measure_room(control, room);
+    flight_room(&control->flight, room);
     size_t count = settle_take(control->setup.settle, now, room, taken, CLAIM_BATCH);
     if (count == 0) {
         uv_timer_start(&control->claim_timer, on_claim_timer, WINDOW_RETRY_MS, 0);
@@ -430,7 +358,7 @@ static void close_handle(uv_handle_t *handle, void *context)
 static void stop(struct control *control)
 {
     control->stopping = true;
-    if (control->ended || control->claiming || control->finishing || control->retaining)
+    if (control->ended || control->claiming || control->finishing || retain_is_busy(control->retain))
         return;
     write_status(control);
     control->ended = true;
@@ -441,7 +369,7 @@ static bool is_all_sent(const struct control *control)
 {
     struct settle_totals totals;
     settle_totals(control->setup.settle, &totals);
-    return totals.pending == 0 && control->in_flight_count == 0 && !control->claiming && !control->finishing &&
+    return totals.pending == 0 && control->flight.count == 0 && !control->claiming && !control->finishing &&
            pipeline_is_idle(control->setup.pipeline);
 }
 
@@ -518,11 +446,11 @@ static void on_tick(uv_timer_t *timer)
     uint64_t now = now_ns();
     char rate[UNITS_TEXT_SIZE];
     if (!control->stopping)
-        retain_if_due(control, now);
+        retain_if_due(control->retain, now);
     write_status(control);
     feed_watchdog(control, now);
     notify_status("%llu transfers sent, %zu under way, %s", (unsigned long long)control->sent_total,
-                  control->in_flight_count, units_format_rate(status_board_rate(control->setup.board), rate));
+                  control->flight.count, units_format_rate(status_board_rate(control->setup.board), rate));
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -546,13 +474,9 @@ enum status control_create(const struct control_setup *setup, struct control **c
     made->finish_items = calloc(CLAIM_BATCH, sizeof *made->finish_items);
     made->finish_expected = calloc(CLAIM_BATCH, sizeof *made->finish_expected);
     assert(made->claim_items != NULL && made->finish_items != NULL && made->finish_expected != NULL);
-    made->realtime_start_ns = clock_realtime_ns();
-    made->monotonic_start_ns = made->progress_ns = now_ns();
+    made->progress_ns = now_ns();
     made->last_sequence = setup->newest_sequence;
-    size_t usable = setup->descriptor_limit > 2 * DESCRIPTORS_SPARE ? setup->descriptor_limit - DESCRIPTORS_SPARE
-                                                                    : DESCRIPTORS_SPARE;
-    made->in_flight_limit = usable < IN_FLIGHT_MAX ? usable : IN_FLIGHT_MAX;
-    made->window = usable / 4 < WINDOW_MAX ? usable / 4 : WINDOW_MAX;
+    flight_init(&made->flight, setup->descriptor_limit);
     *control = NULL;
     if (ledger_count_sent(setup->claim->ledger, &made->sent_total, &made->failed_total) != STATUS_OK ||
         uv_loop_init(&made->loop) != 0) {
@@ -563,6 +487,7 @@ enum status control_create(const struct control_setup *setup, struct control **c
         free(made);
         return STATUS_SYSTEM;
     }
+    made->retain = retain_create(setup->claim, &made->loop, retained, made);
     *control = made;
     return STATUS_OK;
 }
@@ -602,7 +527,7 @@ static void add_handles(struct control *control)
         uv_signal_init(&control->loop, &control->signals[i]);
         uv_signal_start(&control->signals[i], on_signal, numbers[i]);
     }
-    control->claim_work.data = control->finish_work.data = control->retain_work.data = control;
+    control->claim_work.data = control->finish_work.data = control;
 }
 
 bool control_run(struct control *control)
@@ -633,10 +558,11 @@ void control_destroy(struct control *control)
             retire(control, &control->finish_items[i]);
         control->finish_count = 0;
     }
+    retain_destroy(control->retain);
     uv_loop_close(&control->loop);
     free(control->claim_items);
     free(control->finish_items);
     free(control->finish_expected);
-    free(control->in_flight);
+    flight_deinit(&control->flight);
     free(control);
 }

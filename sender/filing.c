@@ -65,7 +65,7 @@ enum status filing_give_back(const struct spooldirs *dirs, const uint8_t id[stat
     if (from < 0)
         return status_of_errno();
     /* The channel may have been removed meanwhile; what was dropped in it must not be lost with it. */
-    if (channel_directory[0] != '\0' && mkdirat(dirs->root, channel_directory, 02770) != 0 && errno != EEXIST)
+    if (channel_directory[0] != '\0' && mkdirat(dirs->root, channel_directory, 0770) != 0 && errno != EEXIST)
         status = status_of_errno();
     int to = status == STATUS_OK ? spooldirs_channel(dirs, channel_directory) : -1;
     if (to < 0 || renameat2(from, name, to, name, RENAME_NOREPLACE) != 0)

@@ -7,8 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/durable.h"
+#include "common/log.h"
 #include "proto/identity.h"
+
+#define INTERVAL_NS    (60 * CLOCK_SECOND_NS)
+#define INTERVAL_BYTES (UINT64_C(1) << 30)
 
 enum { REMOVE_MAX = 1000 /* in one pass; the rest in the next */ };
 
@@ -83,4 +88,86 @@ void retain_run(const struct claim *claim, int64_t now_ns, struct retain_result 
 
 cleanup:
     free(list.kept);
+}
+
+struct retain {
+    const struct claim *claim;
+    uv_loop_t *loop;
+    uv_work_t work;
+    void (*done)(void *context);
+    void *context;
+    bool busy;
+    struct retain_result working, last; /* the worker's, and ours */
+    uint64_t next_ns, sent_bytes;       /* the next pass: when, or after how much more */
+    int64_t realtime_start_ns;
+    uint64_t monotonic_start_ns;
+};
+
+struct retain *retain_create(const struct claim *claim, uv_loop_t *loop, void (*done)(void *context), void *context)
+{
+    struct retain *retain = calloc(1, sizeof *retain);
+    assert(retain != NULL);
+    *retain = (struct retain){.claim = claim,
+                              .loop = loop,
+                              .work = {.data = retain},
+                              .done = done,
+                              .context = context,
+                              .realtime_start_ns = clock_realtime_ns(),
+                              .monotonic_start_ns = clock_monotonic_ns()};
+    return retain;
+}
+
+void retain_destroy(struct retain *retain)
+{
+    assert(retain == NULL || !retain->busy);
+    free(retain);
+}
+
+static void work(uv_work_t *request)
+{
+    struct retain *retain = request->data;
+    int64_t now_ns = retain->realtime_start_ns + (int64_t)(clock_monotonic_ns() - retain->monotonic_start_ns);
+    retain_run(retain->claim, now_ns, &retain->working);
+}
+
+static void after_work(uv_work_t *request, int result)
+{
+    struct retain *retain = request->data;
+    (void)result;
+    retain->busy = false;
+    retain->last = retain->working;
+    if (retain->last.removed > 0)
+        log_info("removed %llu sent transfers that are no longer retained", (unsigned long long)retain->last.removed);
+    if (retain->last.removed == REMOVE_MAX)
+        retain->next_ns = 0;
+    retain->done(retain->context);
+}
+
+void retain_if_due(struct retain *retain, uint64_t now_ns)
+{
+    if (retain->busy || (now_ns < retain->next_ns && retain->sent_bytes < INTERVAL_BYTES))
+        return;
+    retain->next_ns = now_ns + INTERVAL_NS;
+    retain->sent_bytes = 0;
+    retain->busy = true;
+    int result = uv_queue_work(retain->loop, &retain->work, work, after_work);
+    assert(result == 0);
+    (void)result;
+}
+
+bool retain_is_busy(const struct retain *retain)
+{
+    return retain->busy;
+}
+
+void retain_note_sent(struct retain *retain, uint64_t bytes)
+{
+    retain->sent_bytes += bytes;
+    retain->last.kept++;
+    retain->last.kept_bytes += bytes;
+}
+
+const struct retain_result *retain_last(const struct retain *retain)
+{
+    return &retain->last;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uv.h>
 
 #include "sender/claim.h"
 
@@ -18,9 +19,20 @@ struct retain_result {
 };
 
 /*
- * One pass, in a worker thread. `now_ns` must not jump with the wall clock, or everything expires at once: the caller
- * adds monotonic time to the wall clock of its start.
+ * One pass, in any thread. `now_ns` must not jump with the wall clock, or everything expires at once: the wall clock of
+ * some start plus monotonic time since.
  */
 void retain_run(const struct claim *claim, int64_t now_ns, struct retain_result *result);
+
+/* Passes in a worker thread of `loop`, once a minute and after each GiB. Control thread; all arguments are borrowed. */
+struct retain;
+struct retain *retain_create(const struct claim *claim, uv_loop_t *loop, void (*done)(void *context), void *context);
+void retain_destroy(struct retain *retain); /* not while busy; NULL allowed */
+void retain_if_due(struct retain *retain, uint64_t now_ns);
+bool retain_is_busy(const struct retain *retain);
+/* One more transfer was sent. */
+void retain_note_sent(struct retain *retain, uint64_t bytes);
+/* The last pass, and what was sent since. */
+const struct retain_result *retain_last(const struct retain *retain);
 
 #endif

@@ -165,8 +165,8 @@ void sim_receiver_run(struct sim_receiver *receiver);
 uint64_t sim_receiver_deadline_ns(const struct sim_receiver *receiver);
 /* Looks at what is reported as lost, and notes it in the transfers. */
 void sim_receiver_survey(struct sim_receiver *receiver);
-/* Whether the receiver knows that it lacks the transfer; true too for those before its time. */
-bool sim_receiver_knows(struct sim_receiver *receiver, const struct sim_transfer *transfer);
+/* Whether the receiver says now that it lacks the transfer; true too for those before its time. */
+bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *transfer);
 /* After the end: nothing is held that should not be. */
 void sim_receiver_inspect(struct sim_receiver *receiver);
 

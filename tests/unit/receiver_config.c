@@ -35,7 +35,7 @@ static int set_up(void **state)
     struct signature_public key;
     const char *existing;
     char secret[128], public[128], link[128];
-    strcpy(place->root, "/tmp/receiver-config-XXXXXX");
+    snprintf(place->root, sizeof place->root, "/tmp/receiver-config-XXXXXX");
     assert_non_null(mkdtemp(place->root));
     make_directory(place, "intake");
     make_directory(place, "state");
@@ -166,6 +166,7 @@ static void wrong_values_are_told_with_their_line(void **state)
 {
     expect_problem(*state, RECEIVER "memory = 1MiB\n" LINK, ":6: memory: for 1 trusted keys on 1 lanes at least 8");
     expect_problem(*state, RECEIVER "memory = 64\n" LINK "lanes = 16\n", ":6: memory: for 1 trusted keys on 16 lanes");
+    expect_problem(*state, RECEIVER "memory = 9000TiB\n" LINK, ":6: memory: this machine has only ");
     expect_problem(*state, RECEIVER "memory = lots\n" LINK, ":6: 'memory': 'lots' is not a size");
     expect_problem(*state, RECEIVER "[link]\nlisten = example.org:4700\n", ":7: listen: example.org:4700 is not");
     expect_problem(*state, RECEIVER "[link]\nlisten = [fe80::1]:4700\n", ":7: listen: [fe80::1]:4700 is not");

@@ -186,8 +186,8 @@ struct names {
 static void collect(const struct ledger_transfer *transfer, void *context)
 {
     struct names *names = context;
-    strcat(names->text, transfer->name);
-    strcat(names->text, " ");
+    size_t used = strlen(names->text);
+    snprintf(names->text + used, sizeof names->text - used, "%s ", transfer->name);
 }
 
 static void transfers_are_visited_by_state_oldest_first(void **state)

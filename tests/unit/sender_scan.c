@@ -142,7 +142,8 @@ static void limits_are_kept(void **state)
     scan_listing_destroy(listing);
     scratch_mkdir(scratch, path);
     for (int i = 1; i < LIMIT_PATH_DEPTH + 1; i++) {
-        strcat(path, "/d");
+        size_t used = strlen(path);
+        snprintf(path + used, sizeof path - used, "/d");
         scratch_mkdir(scratch, path);
     }
     assert_refused(scratch, "deep", "more than 128 components");

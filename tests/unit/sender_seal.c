@@ -122,7 +122,9 @@ static void a_tree_is_sealed_into_a_manifest_that_verifies(void **state)
     scratch_mkdir(&fixture->items, "t/empty");
     scratch_write(&fixture->items, "t/a", "a");
     scratch_write(&fixture->items, "t/big", "");
-    assert_int_equal(truncate(strcat(strcpy(reason, fixture->items.path), "/t/big"), CHUNK_SIZE + 1), 0);
+    int big = openat(fixture->items.fd, "t/big", O_WRONLY | O_CLOEXEC);
+    assert_int_equal(ftruncate(big, CHUNK_SIZE + 1), 0);
+    close(big);
     seal_submit(fixture->seal, read_transfer(fixture, 1, "t"));
     struct transfer *transfer = wait_for(fixture);
     assert_int_equal(transfer->outcome, TRANSFER_PENDING);

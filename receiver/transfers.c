@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/transfers.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "receiver/catalog.h"
+#include "receiver/hasher.h"
+#include "receiver/knowledge.h"
+#include "receiver/senders.h"
+
+enum {
+    FLUSH_AT = 32 << 10,      /* bytes from which a write goes off before they are hashed, so that both run at once */
+    QUARANTINES_PER_TICK = 4, /* more refused manifests than that are only counted */
+};
+#define LOG_INTERVAL_NS (10 * CLOCK_SECOND_NS)
+
+struct transfers {
+    struct transfers_setup setup;
+    struct unpack unpack;
+    struct catalog *catalog;
+    struct senders *senders;
+    struct knowledge *knowledge; /* the senders' */
+    struct writer *writer;
+    struct hasher *hasher;
+    struct writer_block *block; /* being unpacked */
+    uint64_t now_ns;
+
+    uint64_t delivered_total, damaged_total;
+    bool has_delivered;
+    struct ledger_delivery last_delivered;
+    unsigned quarantines; /* since the last tick */
+    uint64_t no_space_ns, io_error_ns, quarantined_ns;
+    struct log_limit space_limit, refused_limit;
+};
+
+static bool on_is_delivered(void *context, const uint8_t *transfer_id)
+{
+    struct transfers *transfers = context;
+    return ledger_knows_transfer(transfers->setup.ledger, transfer_id);
+}
+
+static void on_write(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
+                     uint64_t offset, const uint8_t *bytes, uint32_t size)
+{
+    struct transfers *transfers = context;
+    writer_put(transfers->writer, assembly, index, artifact, offset, bytes, size, transfers->block);
+    if (size >= FLUSH_AT) {
+        writer_flush(transfers->writer);
+        io_uring_submit(transfers->setup.ring);
+    }
+    hasher_take(transfers->hasher, assembly, artifact, offset, bytes, size);
+}
+
+static void on_reset(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact)
+{
+    struct transfers *transfers = context;
+    (void)assembly;
+    (void)index;
+    /* Writes of the void bytes may still be under way and land last; so nothing hashed from memory counts any more. */
+    hasher_drop(transfers->hasher, artifact);
+    artifact->placed = false;
+}
+
+static void on_bound(void *context, struct assembly *assembly)
+{
+    struct transfers *transfers = context;
+    if (!knowledge_add(transfers->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, false))
+        log_warning("sender %08x: sequence %llu can't be noted: its chain has too many gaps", assembly->sender_id,
+                    (unsigned long long)assembly->sequence);
+}
+
+static void on_complete(void *context, struct assembly *assembly)
+{
+    struct transfers *transfers = context;
+    assembly->state = ASSEMBLY_PUBLISHING;
+    writer_when_idle(transfers->writer, assembly);
+}
+
+static void on_closing(void *context, struct assembly *assembly, enum catalog_end end)
+{
+    static const char *const why[] = {"the sender took it back", "it was refused", "it made room for others",
+                                      "its data could not be kept"};
+    struct transfers *transfers = context;
+    if (assembly->name[0] != '\0')
+        log_notice("%s/%s is given up: %s", assembly->channel, assembly->name, why[end]);
+    if (assembly->reader != NULL)
+        knowledge_remove(transfers->knowledge, assembly->chain_id, assembly->sequence);
+    hasher_forget(transfers->hasher, assembly);
+    writer_detach(transfers->writer, assembly);
+    writer_when_idle(transfers->writer, assembly);
+}
+
+static void on_refused(void *context, const struct assembly *assembly, const char *reason, const uint8_t *bytes,
+                       size_t size)
+{
+    struct transfers *transfers = context;
+    uint64_t suppressed;
+    transfers->quarantined_ns = transfers->now_ns;
+    if (log_limit_pass(&transfers->refused_limit, transfers->now_ns, &suppressed))
+        log_warning("a manifest of sender %08x is refused: it %s (%llu more since the last such message)",
+                    assembly->sender_id, reason, (unsigned long long)suppressed);
+    if (transfers->quarantines++ >= QUARANTINES_PER_TICK)
+        return;
+    struct publish_job *job = publish_job_create(PUBLISH_QUARANTINE, assembly->sender_id, assembly->id);
+    uint8_t *copy = malloc(size);
+    if (job == NULL || copy == NULL) {
+        publish_job_destroy(job);
+        free(copy);
+        return;
+    }
+    memcpy(copy, bytes, size);
+    job->bytes = copy;
+    job->size = size;
+    snprintf(job->reason, sizeof job->reason, "%s", reason);
+    publish_post(transfers->setup.publish, job);
+}
+
+static const struct catalog_actions actions = {.is_delivered = on_is_delivered,
+                                               .write = on_write,
+                                               .reset = on_reset,
+                                               .bound = on_bound,
+                                               .complete = on_complete,
+                                               .closing = on_closing,
+                                               .refused = on_refused};
+
+static bool wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+{
+    return catalog_wants_announce(((struct transfers *)context)->catalog, source, transfer_id);
+}
+
+static void take_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)
+{
+    catalog_announce(((struct transfers *)context)->catalog, source, announce);
+}
+
+static void take_data(void *context, const struct unpack_source *source, const struct frame_data *data)
+{
+    catalog_data(((struct transfers *)context)->catalog, source, data);
+}
+
+static void take_manifest(void *context, const struct unpack_source *source, const struct frame_manifest *part)
+{
+    catalog_manifest(((struct transfers *)context)->catalog, source, part);
+}
+
+static void take_abort(void *context, const struct unpack_source *source, const struct message_abort *message)
+{
+    catalog_abort(((struct transfers *)context)->catalog, source, message);
+}
+
+static void take_refusal(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+{
+    catalog_refuse(((struct transfers *)context)->catalog, source, transfer_id);
+}
+
+static void take_heartbeat(void *context, const struct unpack_source *source, const struct message_heartbeat *beat)
+{
+    senders_heartbeat(((struct transfers *)context)->senders, beat, source->now_ns);
+}
+
+static const struct unpack_handler handler = {.wants_announce = wants_announce,
+                                              .announce = take_announce,
+                                              .data = take_data,
+                                              .manifest = take_manifest,
+                                              .abort = take_abort,
+                                              .heartbeat = take_heartbeat,
+                                              .refuse = take_refusal};
+
+static enum status load_ledger(struct transfers *transfers)
+{
+    struct ledger *ledger = transfers->setup.ledger;
+    enum status status = ledger_delivered_count(ledger, &transfers->delivered_total);
+    if (status == STATUS_OK) {
+        status = ledger_last_delivered(ledger, &transfers->last_delivered);
+        transfers->has_delivered = status == STATUS_OK;
+        if (status == STATUS_NOT_FOUND)
+            status = STATUS_OK;
+    }
+    return status;
+}
+
+struct transfers *transfers_create(const struct transfers_setup *setup)
+{
+    struct transfers *transfers = calloc(1, sizeof *transfers);
+    if (transfers == NULL)
+        return NULL;
+    transfers->setup = *setup;
+    transfers->unpack = (struct unpack){.trust = setup->trust, .handler = &handler, .context = transfers};
+    transfers->space_limit.interval_ns = LOG_INTERVAL_NS;
+    transfers->refused_limit.interval_ns = LOG_INTERVAL_NS;
+    struct writer_setup writer = {.intake = setup->intake,
+                                  .ring = setup->ring,
+                                  .release = setup->release,
+                                  .wait = setup->wait,
+                                  .context = setup->context};
+    transfers->catalog = catalog_create(setup->trust, &actions, transfers);
+    transfers->senders = senders_create(setup->trust, setup->ledger, setup->progress);
+    transfers->writer = writer_create(&writer);
+    transfers->hasher = hasher_create();
+    if (transfers->catalog == NULL || transfers->senders == NULL || transfers->writer == NULL ||
+        transfers->hasher == NULL || load_ledger(transfers) != STATUS_OK) {
+        log_error("the store stage can't be set up: %s", strerror(errno));
+        transfers_destroy(transfers);
+        return NULL;
+    }
+    transfers->knowledge = senders_knowledge(transfers->senders);
+    return transfers;
+}
+
+static void let_go(struct assembly *assembly, void *context)
+{
+    struct transfers *transfers = context;
+    writer_forget(transfers->writer, assembly, NULL);
+}
+
+void transfers_destroy(struct transfers *transfers)
+{
+    if (transfers == NULL)
+        return;
+    if (transfers->catalog != NULL && transfers->writer != NULL) {
+        while (writer_next_idle(transfers->writer) != NULL)
+            continue;
+        catalog_each(transfers->catalog, let_go, transfers);
+    }
+    catalog_destroy(transfers->catalog);
+    senders_destroy(transfers->senders);
+    writer_destroy(transfers->writer);
+    hasher_destroy(transfers->hasher);
+    free(transfers);
+}
+
+bool transfers_is_delivered(const struct transfers *transfers, uint32_t sender_id, uint64_t sequence)
+{
+    return knowledge_is_delivered(transfers->knowledge, sender_id, sequence);
+}
+
+unsigned transfers_under_way(const struct transfers *transfers)
+{
+    return writer_under_way(transfers->writer);
+}
+
+void transfers_take_block(struct transfers *transfers, struct writer_block *block, size_t size, uint64_t now_ns)
+{
+    struct unpack_source source = {.sender_id = block->block->sender_id,
+                                   .lane = block->block->lane,
+                                   .epoch = block->block->epoch,
+                                   .now_ns = now_ns};
+    transfers->block = block;
+    transfers->now_ns = now_ns;
+    unpack_payload(&transfers->unpack, &source, block->block->symbols, size);
+    writer_flush(transfers->writer);
+    transfers->block = NULL;
+    writer_unuse(transfers->writer, block);
+}
+
+void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *cqe)
+{
+    writer_complete(transfers->writer, cqe);
+}
+
+/* Nothing that waits helps when the disk is broken; what does not fit now may fit when it is sent again. */
+static bool may_pass(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+static void take_loss(struct transfers *transfers, const struct writer_loss *loss)
+{
+    struct assembly *assembly = loss->assembly;
+    uint64_t suppressed;
+    if (assembly->state == ASSEMBLY_CLOSED)
+        return;
+    assembly->state = ASSEMBLY_OPEN;
+    if (log_limit_pass(&transfers->space_limit, transfers->now_ns, &suppressed))
+        log_error("%s/.staging: writing failed: %s; what was lost of %s/%s counts as missing (%llu more since the last "
+                  "such message)",
+                  transfers->setup.intake->path, strerror(loss->error), assembly->channel, assembly->name,
+                  (unsigned long long)suppressed);
+    struct assembly_artifact *artifact = assembly_artifact(assembly, loss->index);
+    if (artifact != NULL)
+        hasher_drop(transfers->hasher, artifact);
+    catalog_lose(transfers->catalog, assembly, loss->index, loss->first, loss->end);
+    if (may_pass(loss->error)) {
+        transfers->no_space_ns = transfers->now_ns;
+        return;
+    }
+    transfers->io_error_ns = transfers->now_ns;
+    catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
+}
+
+static void post_complete(struct transfers *transfers, struct assembly *assembly)
+{
+    struct publish_job *job = publish_job_create(PUBLISH_TRANSFER, assembly->sender_id, assembly->id);
+    assert(job != NULL);
+    writer_close_files(transfers->writer, assembly);
+    job->assembly = assembly;
+    publish_post(transfers->setup.publish, job);
+}
+
+/* The last write of a closed transfer is over: its bytes go, and its name with them. */
+static void clear_closed(struct transfers *transfers, struct assembly *assembly)
+{
+    struct publish_job *job = publish_job_create(PUBLISH_REMOVE, assembly->sender_id, assembly->id);
+    assert(job != NULL);
+    writer_forget(transfers->writer, assembly, job->trash);
+    catalog_forget(transfers->catalog, assembly, false);
+    if (job->trash[0] != '\0')
+        publish_post(transfers->setup.publish, job);
+    else
+        publish_job_destroy(job);
+}
+
+void transfers_settle(struct transfers *transfers, uint64_t now_ns)
+{
+    struct writer_loss loss;
+    struct assembly *assembly;
+    transfers->now_ns = now_ns;
+    while (writer_next_loss(transfers->writer, &loss))
+        take_loss(transfers, &loss);
+    while ((assembly = writer_next_idle(transfers->writer)) != NULL) {
+        if (assembly->state == ASSEMBLY_PUBLISHING)
+            post_complete(transfers, assembly);
+        else if (assembly->state == ASSEMBLY_CLOSED)
+            clear_closed(transfers, assembly);
+    }
+}
+
+static void take_delivery(struct transfers *transfers, const struct publish_job *job)
+{
+    struct assembly *assembly = job->assembly;
+    log_info("delivered %s/%s/%s (%llu bytes, %u artifacts)", transfers->setup.intake->path, job->delivery.channel,
+             job->delivery.directory, (unsigned long long)assembly->total_bytes, assembly->artifact_count);
+    (void)knowledge_add(transfers->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, true);
+    transfers->delivered_total++;
+    transfers->has_delivered = true;
+    transfers->last_delivered = job->delivery;
+    writer_forget(transfers->writer, assembly, NULL);
+    catalog_forget(transfers->catalog, assembly, true);
+}
+
+static void take_damage(struct transfers *transfers, const struct publish_job *job)
+{
+    struct assembly *assembly = job->assembly;
+    transfers->damaged_total++;
+    for (size_t i = 0; i < job->report.count; i++) {
+        const struct verify_range *range = &job->report.ranges[i];
+        hasher_drop(transfers->hasher, assembly_artifact(assembly, range->index));
+        catalog_lose(transfers->catalog, assembly, range->index, range->first, range->end);
+    }
+}
+
+bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns)
+{
+    bool delivered = job->outcome == PUBLISH_DELIVERED;
+    transfers->now_ns = now_ns;
+    hasher_forget(transfers->hasher, job->assembly);
+    job->assembly->state = ASSEMBLY_OPEN;
+    switch (job->outcome) {
+    case PUBLISH_DELIVERED:
+        job->assembly->state = ASSEMBLY_PUBLISHING;
+        take_delivery(transfers, job);
+        break;
+    case PUBLISH_DAMAGED:
+        take_damage(transfers, job);
+        break;
+    case PUBLISH_FAILED:
+        catalog_close(transfers->catalog, job->assembly, CATALOG_FAILED);
+        break;
+    case PUBLISH_STOPPED:
+        break;
+    }
+    publish_job_destroy(job);
+    return delivered;
+}
+
+struct judging {
+    struct transfers *transfers;
+    uint32_t sender_id;
+    struct assembly_lanes lanes;
+};
+
+static void look_at_lanes(struct judging *judging, uint32_t sender_id)
+{
+    const struct lane_progress *progress = judging->transfers->setup.progress;
+    judging->sender_id = sender_id;
+    judging->lanes = (struct assembly_lanes){.count = judging->transfers->setup.lane_count,
+                                             .confirmed_epoch = progress_confirmed_epoch(progress, sender_id)};
+    for (unsigned i = 0; i < judging->lanes.count; i++)
+        judging->lanes.lane[i].heard =
+            progress_passed(progress, sender_id, i, &judging->lanes.lane[i].epoch, &judging->lanes.lane[i].passed_sbn);
+}
+
+static void judge(struct assembly *assembly, void *context)
+{
+    struct judging *judging = context;
+    if (assembly->state != ASSEMBLY_OPEN || assembly->reader == NULL)
+        return;
+    if (judging->lanes.count == 0 || judging->sender_id != assembly->sender_id)
+        look_at_lanes(judging, assembly->sender_id);
+    bool before = assembly->incomplete;
+    if (assembly_is_incomplete(assembly, &judging->lanes, judging->transfers->now_ns) && !before)
+        log_warning("%s/%s (sequence %llu of sender %08x) is incomplete: %llu bytes are missing", assembly->channel,
+                    assembly->name, (unsigned long long)assembly->sequence, assembly->sender_id,
+                    (unsigned long long)assembly_missing_bytes(assembly));
+}
+
+void transfers_tick(struct transfers *transfers, uint64_t now_ns)
+{
+    struct publish_facts facts;
+    struct judging judging = {.transfers = transfers};
+    transfers->now_ns = now_ns;
+    transfers->quarantines = 0;
+    publish_facts(transfers->setup.publish, &facts);
+    catalog_set_free_bytes(transfers->catalog, facts.free_bytes);
+    catalog_each(transfers->catalog, judge, &judging);
+    senders_store(transfers->senders, transfers->setup.publish, now_ns);
+}
+
+struct filling {
+    struct transfers *transfers;
+    struct report_snapshot *snapshot;
+    uint64_t skip; /* open ones that have no place in the list: those without progress for longest */
+};
+
+static void fill_transfer(struct assembly *assembly, void *context)
+{
+    struct filling *filling = context;
+    struct report_snapshot *snapshot = filling->snapshot;
+    /* While it is being published most of it is not ours to look at. */
+    bool publishing = assembly->state == ASSEMBLY_PUBLISHING;
+    if (assembly->state == ASSEMBLY_CLOSED)
+        return;
+    struct report_transfer transfer = {.sender_id = assembly->sender_id,
+                                       .sequence = assembly->sequence,
+                                       .bytes_total = assembly->total_bytes,
+                                       .bytes_held = publishing ? assembly->total_bytes : assembly->held_bytes,
+                                       .artifact_count = assembly->total_artifacts,
+                                       .state = publishing             ? REPORT_PUBLISHING
+                                                : !assembly->admitted  ? REPORT_WAITING_FOR_SPACE
+                                                : assembly->incomplete ? REPORT_INCOMPLETE
+                                                                       : REPORT_RECEIVING};
+    memcpy(transfer.id, assembly->id, TRANSFER_ID_SIZE);
+    memcpy(transfer.channel, assembly->channel, sizeof transfer.channel);
+    memcpy(transfer.name, assembly->name, sizeof transfer.name);
+    snapshot->not_admitted += transfer.state == REPORT_WAITING_FOR_SPACE;
+    if (!publishing && assembly->incomplete) {
+        transfer.healing = senders_are_healing(filling->transfers->senders, assembly->sender_id, assembly->sequence,
+                                               assembly->sequence);
+        snapshot->incomplete_total++;
+        snapshot->incomplete_not_healing += !transfer.healing;
+        if (snapshot->incomplete_count < REPORT_TRANSFERS)
+            snapshot->incomplete[snapshot->incomplete_count++] = transfer;
+    }
+    if (snapshot->open_total++ >= filling->skip && snapshot->open_count < REPORT_TRANSFERS)
+        snapshot->open[snapshot->open_count++] = transfer;
+}
+
+void transfers_fill(struct transfers *transfers, struct report_snapshot *snapshot, uint64_t now_ns)
+{
+    const struct catalog_counters *counters = catalog_counters(transfers->catalog);
+    const struct unpack_counters *frames = &transfers->unpack.counters;
+    unsigned count = catalog_count(transfers->catalog);
+    struct filling filling = {
+        .transfers = transfers, .snapshot = snapshot, .skip = count > REPORT_TRANSFERS ? count - REPORT_TRANSFERS : 0};
+    catalog_each(transfers->catalog, fill_transfer, &filling);
+    senders_fill(transfers->senders, snapshot, now_ns);
+    snapshot->delivered_total = transfers->delivered_total;
+    snapshot->damaged_total = transfers->damaged_total;
+    snapshot->aborted_total = counters->ended[CATALOG_ABORTED];
+    snapshot->evicted_total = counters->ended[CATALOG_EVICTED];
+    snapshot->quarantined_total = counters->manifests_refused;
+    snapshot->frames_malformed = frames->malformed + frames->bad_messages;
+    snapshot->frames_unknown = frames->unknown + frames->unknown_blocks + frames->refused;
+    snapshot->frames_bad_signature = frames->bad_signatures;
+    snapshot->frames_duplicate = counters->duplicates;
+    snapshot->frames_over_limit = counters->over_limit;
+    snapshot->has_delivered = transfers->has_delivered;
+    snapshot->last_delivered = transfers->last_delivered;
+    snapshot->no_space_ns = transfers->no_space_ns;
+    snapshot->io_error_ns = transfers->io_error_ns;
+    snapshot->quarantined_ns = transfers->quarantined_ns;
+    publish_facts(transfers->setup.publish, &snapshot->facts);
+}

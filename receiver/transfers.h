@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_RECEIVER_TRANSFERS_H
+#define DIODECAST_RECEIVER_TRANSFERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/ring.h"
+#include "common/trust.h"
+#include "receiver/intake.h"
+#include "receiver/ledger.h"
+#include "receiver/progress.h"
+#include "receiver/publish.h"
+#include "receiver/report.h"
+#include "receiver/unpack.h"
+#include "receiver/writer.h"
+
+/*
+ * What the store thread does for transfers: joins the cores that decide (unpack, catalog, knowledge) to what is done
+ * with the disk (writer, hasher) and to the publish stage. One thread.
+ */
+struct transfers;
+
+struct transfers_setup {
+    const struct trust *trust;
+    struct ledger *ledger;
+    const struct intake *intake;
+    struct publish *publish;
+    struct lane_progress *progress;
+    unsigned lane_count;
+    struct io_uring *ring;
+    void (*release)(void *context, struct writer_block *block); /* see writer.h */
+    void (*wait)(void *context);
+    void *context;
+};
+
+/* Everything in the setup is borrowed. Reads chains and deliveries from the ledger; logs and returns NULL on failure.
+ */
+struct transfers *transfers_create(const struct transfers_setup *setup);
+/* No write may be under way, and the publish stage must be over. */
+void transfers_destroy(struct transfers *transfers);
+
+/* Whether a block that repeats the sender's transfer `sequence` can be skipped unread. */
+bool transfers_is_delivered(const struct transfers *transfers, uint32_t sender_id, uint64_t sequence);
+/* Unpacks a decoded block of `size` payload bytes. Its memory is used until the release. */
+void transfers_take_block(struct transfers *transfers, struct writer_block *block, size_t size, uint64_t now_ns);
+/* A completion of the ring that is not the caller's own. */
+void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *cqe);
+/* Draws the conclusions from failed and finished writes; after each turn of blocks and completions. */
+void transfers_settle(struct transfers *transfers, uint64_t now_ns);
+/* What the publish stage says; takes the job. True when it was a delivery. */
+bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns);
+/* Four times a second. */
+void transfers_tick(struct transfers *transfers, uint64_t now_ns);
+unsigned transfers_under_way(const struct transfers *transfers); /* writes */
+/* Fills what it knows of; the caller adds the rest. */
+void transfers_fill(struct transfers *transfers, struct report_snapshot *snapshot, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_SENDER_FLIGHT_H
+#define DIODECAST_SENDER_FLIGHT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sender/config.h"
+#include "sender/transfer.h"
+
+/*
+ * The transfers that are claimed and not finished, as the control thread sees them while other stages own them: only
+ * what is set at the claim and the atomics are looked at. Control thread only.
+ */
+struct flight {
+    struct transfer **transfers; /* oldest first */
+    size_t count, capacity;
+    size_t limit;  /* of all */
+    size_t window; /* of one priority, up to the end of reading: each of these holds a descriptor */
+};
+
+/* `descriptor_limit` is RLIMIT_NOFILE. flight_deinit() frees the list, not the transfers. */
+void flight_init(struct flight *flight, size_t descriptor_limit);
+void flight_deinit(struct flight *flight);
+void flight_add(struct flight *flight, struct transfer *transfer);
+void flight_remove(struct flight *flight, const struct transfer *transfer);
+/* Bytes that are still to be sent. */
+uint64_t flight_bytes_left(const struct flight *flight);
+/* How many more transfers of each priority may be claimed; what waits in the spool costs nothing. */
+void flight_room(const struct flight *flight, size_t room[static CONFIG_PRIORITY_COUNT]);
+
+#endif
