@@ -153,6 +153,24 @@ static void loopback_address(const struct socket_address *like, in_port_t port, 
     set_port(address, port);
 }
 
+static bool is_wildcard(const struct socket_address *address)
+{
+    if (!socket_address_is_ipv6(address))
+        return ((const struct sockaddr_in *)&address->storage)->sin_addr.s_addr == htonl(INADDR_ANY);
+    return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&address->storage)->sin6_addr);
+}
+
+/* Where a socket bound to `bound` tries to send: to this host only. Loopback can't be reached from a link-local one. */
+static void proof_target(const struct socket_address *bound, struct socket_address *target)
+{
+    if (is_wildcard(bound)) {
+        loopback_address(bound, DISCARD_PORT, target);
+        return;
+    }
+    *target = *bound;
+    set_port(target, DISCARD_PORT);
+}
+
 static enum status fail_and_close(int fd, const struct socket_address *address, const char *what)
 {
     int error = errno;
@@ -221,7 +239,7 @@ enum status socket_open_receiver(const struct socket_address *address, uint32_t 
         return fail_and_close(made, address, "shutdown");
 
     struct socket_address target;
-    loopback_address(address, DISCARD_PORT, &target);
+    proof_target(address, &target);
     ssize_t sent = sendto(made, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&target.storage, target.size);
     if (sent >= 0 || errno != EPIPE) {
         char text[SOCKET_TEXT_SIZE];

@@ -72,7 +72,7 @@ void carrier_read(struct carrier *carrier)
 {
     _Alignas(struct nlmsghdr) char buffer[BUFFER_SIZE];
     for (;;) {
-        struct sockaddr_nl from;
+        struct sockaddr_nl from = {0};
         socklen_t from_size = sizeof from;
         ssize_t got = recvfrom(carrier->fd, buffer, sizeof buffer, MSG_DONTWAIT, (struct sockaddr *)&from, &from_size);
         if (got < 0 && errno == EINTR)

@@ -153,20 +153,21 @@ static void pack_announce(struct read_stage *stage, struct reading *reading, uin
 }
 
 /*
- * First block number of each lane that is behind everything packed so far. The numbers are given at sending and
- * heartbeats take some: while blocks wait, room is left for the beats that may go before them. Beats go on for ever, so
- * that a mark slightly too high is passed soon after.
+ * First block number of each lane that is behind all data of the transfer. Blocks get their numbers when they are sent,
+ * and heartbeats take some: while data waits, room is left for the beats that may go before it (a group before it may
+ * be sent twice). Beats go on for ever, so that a mark slightly too high is passed soon after.
  */
-static void fill_watermarks(struct read_stage *stage, struct frame_manifest *part)
+static void fill_watermarks(struct read_stage *stage, const struct reading *reading, struct frame_manifest *part)
 {
-    uint64_t beats_ahead = 2 + 4 * stage->setup.group_span_ns / CLOCK_SECOND_NS;
-    part->lanes = (uint16_t)stage->setup.config->lanes;
+    const struct config *config = stage->setup.config;
+    part->lanes = (uint16_t)config->lanes;
     for (unsigned i = 0; i < part->lanes; i++) {
         struct lane *lane = stage->setup.lanes[i];
-        uint64_t sent = atomic_load(&lane->sent);
-        part->watermark[i] = stage->taken[i] + atomic_load(&lane->beat_blocks);
-        if (sent < stage->taken[i])
-            part->watermark[i] += beats_ahead;
+        uint64_t sent = atomic_load(&lane->sent), blocks = reading->data_blocks[i];
+        part->watermark[i] = blocks + atomic_load(&lane->beat_blocks);
+        if (sent < blocks)
+            part->watermark[i] +=
+                2 + 2 * (blocks - sent) * stage->setup.group_span_ns / config->depth / CLOCK_SECOND_NS;
     }
 }
 
@@ -200,7 +201,7 @@ static void pack_copy(struct read_stage *stage, struct reading *reading, uint64_
                                       .offset = reading->part_offset,
                                       .copy = reading->item.copies,
                                       .bytes = transfer->signed_bytes};
-        fill_watermarks(stage, &part);
+        fill_watermarks(stage, reading, &part);
         uint32_t size = pack_manifest(&stage->pack, &part);
         if (size == 0) {
             close_open_block(stage);
@@ -236,6 +237,7 @@ static struct reading *add_reading(struct read_stage *stage, struct transfer *tr
 static void start_copies(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
     atomic_store(&reading->transfer->announced_stage, TRANSFER_STAGE_COPIES);
+    memcpy(reading->data_blocks, stage->taken, sizeof reading->data_blocks);
     schedule_add_copies(&stage->schedule, &reading->item, now_ns);
 }
 

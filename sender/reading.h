@@ -37,6 +37,7 @@ struct reading {
 
     /* Copies of the manifest. */
     uint32_t part_offset;
+    uint64_t data_blocks[LIMIT_LANES]; /* per lane: blocks that may hold data of the transfer are among so many first */
     uint64_t last_blocks[LIMIT_LANES]; /* per lane: blocks to be sent before the last copy is out */
 };
 

@@ -333,19 +333,23 @@ static const char *entry_difference(const struct listing_entry *before, const st
 
 bool scan_same(const struct listing *before, const struct listing *after, char difference[static REASON_SIZE])
 {
-    char shown[SHOWN_SIZE];
-    for (size_t i = 0; i < before->count || i < after->count; i++) {
-        const struct listing_entry *a = i < before->count ? &before->entries[i] : NULL;
-        const struct listing_entry *b = i < after->count ? &after->entries[i] : NULL;
-        int order = a == NULL ? 1 : b == NULL ? -1 : manifest_path_compare(a->path, b->path);
-        const char *what = order < 0 ? "disappeared" : order > 0 ? "appeared" : entry_difference(a, b);
-        if (what == NULL)
-            continue;
-        const char *path = order > 0 ? b->path : a->path;
-        snprintf(difference, REASON_SIZE, "%s: %s while the item was read", printable_name(path, shown, sizeof shown),
-                 what);
-        return false;
+    size_t count = before->count < after->count ? before->count : after->count;
+    const char *path = NULL, *what = NULL;
+    for (size_t i = 0; i < count && what == NULL; i++) {
+        const struct listing_entry *a = &before->entries[i], *b = &after->entries[i];
+        int order = manifest_path_compare(a->path, b->path);
+        what = order < 0 ? "disappeared" : order > 0 ? "appeared" : entry_difference(a, b);
+        path = order > 0 ? b->path : a->path;
+    }
+    if (what == NULL && before->count != after->count) {
+        what = before->count > after->count ? "disappeared" : "appeared";
+        path = (before->count > after->count ? before : after)->entries[count].path;
     }
     difference[0] = '\0';
-    return true;
+    if (what == NULL)
+        return true;
+    char shown[SHOWN_SIZE];
+    snprintf(difference, REASON_SIZE, "%s: %s while the item was read", printable_name(path, shown, sizeof shown),
+             what);
+    return false;
 }

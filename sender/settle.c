@@ -376,12 +376,14 @@ static void put_back(const struct settle *settle, struct entry *entry, enum sett
         entry->item.bytes = probe->bytes;
     switch (verdict) {
     case SETTLE_CHANGED:
+        assert(probe != NULL);
         entry->item.tree = probe->tree;
         entry->item.has_fingerprint = true;
         entry->item.fingerprint = probe->fingerprint;
         entry->quiet_since_ns = now_ns;
         break;
     case SETTLE_UNSURE:
+        assert(probe != NULL);
         entry->item.how = SETTLE_FOUND;
         entry->item.has_fingerprint = true;
         entry->item.fingerprint = probe->fingerprint;

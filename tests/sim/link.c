@@ -27,14 +27,18 @@ struct sim_link {
     struct sim_packet taken;
 };
 
+/*
+ * Between two bursts lies the time in which a group is sent, its repeat becomes due, and is sent behind the group that
+ * began meanwhile: no group is hit twice. Copies of manifests are further apart.
+ */
 static void plan_gap(struct sim_link *link, uint64_t from_ns)
 {
     const struct sim_setup *setup = &link->world->setup;
     uint64_t length_ns = setup->burst_ns;
-    uint64_t rest_ns = 200 * CLOCK_MILLISECOND_NS + 4 * setup->span_ns;
+    uint64_t rest_ns = 4 * setup->span_ns + 2 * setup->burst_ns + 10 * CLOCK_MILLISECOND_NS;
     if (setup->weather == SIM_STORM && sim_chance(&link->random, 300000))
         length_ns = sim_between(&link->random, 10 * CLOCK_MILLISECOND_NS, CLOCK_SECOND_NS);
-    link->gap_start_ns = from_ns + sim_between(&link->random, rest_ns, 4 * rest_ns);
+    link->gap_start_ns = from_ns + sim_between(&link->random, rest_ns, 3 * rest_ns);
     link->gap_end_ns = link->gap_start_ns + sim_between(&link->random, length_ns / 2, length_ns);
 }
 

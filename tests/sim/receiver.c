@@ -255,11 +255,12 @@ static void load_ledger(struct sim_receiver *receiver)
     knowledge_raise_baseline(receiver->knowledge, chain->chain_id);
 }
 
-/* So much that neither the running epoch nor a new one ever lacks room for two groups and the window behind them. */
+/* So much that the running epoch, and where the sender restarts a new one, has room for two groups and the window
+ * behind them. */
 static size_t share_size(const struct sim_setup *setup)
 {
     size_t block = (size_t)(setup->source_symbols + setup->repair_symbols) * setup->symbol_size + 1024;
-    return 8 * block * (2u * setup->depth + 80);
+    return (setup->sender_restarts > 0 ? 6 : 2) * block * (2u * setup->depth + 80);
 }
 
 struct sim_receiver *sim_receiver_create(struct sim_world *world, struct sim_ledger *ledger)
@@ -400,18 +401,15 @@ static void run_publishing(struct sim_receiver *receiver)
 void sim_receiver_run(struct sim_receiver *receiver)
 {
     uint64_t now_ns = receiver->world->now_ns;
-    bool settle = now_ns >= receiver->settle_ns;
     for (unsigned i = 0; i < receiver->world->setup.lanes; i++) {
         struct epochs *lane = receiver->lanes[i];
         struct block *block;
         while ((block = epochs_pop(lane, now_ns)) != NULL)
             take_block(receiver, lane, block);
-        if (settle)
-            epochs_settle(lane, now_ns);
+        epochs_settle(lane, now_ns);
         epochs_publish(lane, now_ns);
     }
-    if (settle)
-        receiver->settle_ns = now_ns + SETTLE_NS;
+    receiver->settle_ns = now_ns + SETTLE_NS;
     while (receiver->closed_count > 0)
         catalog_forget(receiver->catalog, receiver->closed[--receiver->closed_count], false);
     run_publishing(receiver);
@@ -483,6 +481,27 @@ void sim_receiver_survey(struct sim_receiver *receiver)
                               UINT32_MAX, &total);
 }
 
+/* What there is to say about a transfer that nobody misses. */
+static void describe_open(struct sim_receiver *receiver, const struct sim_transfer *transfer)
+{
+    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
+    const struct assembly *assembly = catalog_find(receiver->catalog, receiver->sender_id, transfer->id);
+    sim_say(receiver->world, "chain: baseline %llu, newest %llu, settled %llu", (unsigned long long)chain->baseline,
+            (unsigned long long)chain->newest_sequence, (unsigned long long)chain->settled_sequence);
+    for (unsigned i = 0; i < receiver->world->setup.lanes; i++) {
+        uint64_t epoch = 0, passed = 0;
+        bool heard = progress_passed(receiver->progress, receiver->sender_id, i, &epoch, &passed);
+        sim_say(receiver->world, "lane %u: %s, epoch %llx, passed %llu", i, heard ? "heard" : "silent",
+                (unsigned long long)epoch, (unsigned long long)passed);
+    }
+    if (assembly == NULL)
+        return;
+    sim_say(receiver->world, "%s: manifest %s, %llu of %llu bytes, %u lanes, watermark %llu of epoch %llx",
+            transfer->name, assembly->reader != NULL ? "held" : "lacking", (unsigned long long)assembly->held_bytes,
+            (unsigned long long)assembly->total_bytes, assembly->lanes, (unsigned long long)assembly->watermark[0],
+            (unsigned long long)assembly->watermark_epoch);
+}
+
 bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *transfer)
 {
     const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
@@ -492,6 +511,8 @@ bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *tran
         return true;
     transfer->lost_at_ns = 0;
     sim_receiver_survey(receiver);
+    if (transfer->lost_at_ns == 0)
+        describe_open(receiver, transfer);
     return transfer->lost_at_ns != 0;
 }
 

@@ -61,7 +61,7 @@ struct reading {
     uint8_t *signed_bytes; /* the transfer's, or an abort of its own */
     size_t signed_size;
     bool aborted;
-    uint64_t last_blocks[LIMIT_LANES];
+    uint64_t data_blocks[LIMIT_LANES], last_blocks[LIMIT_LANES];
 };
 
 struct sim_sender {
@@ -221,6 +221,8 @@ static void make_abort(struct sim_sender *sender, struct reading *reading)
 static void start_copies(struct sim_sender *sender, struct reading *reading)
 {
     reading->state = COPIES;
+    for (unsigned i = 0; i < sender->config.lanes; i++)
+        reading->data_blocks[i] = sender->lanes[i].opened;
     if (!reading->aborted) {
         reading->signed_bytes = reading->transfer->signed_bytes;
         reading->signed_size = reading->transfer->signed_size;
@@ -336,9 +338,11 @@ static uint32_t pack_manifest_part(struct sim_sender *sender, struct reading *re
                                   .bytes = reading->signed_bytes};
     for (unsigned i = 0; i < part.lanes; i++) {
         const struct lane *lane = &sender->lanes[i];
-        part.watermark[i] = lane->opened + lane->beats;
-        if (lane->sent < lane->opened)
-            part.watermark[i] += 2 + 4 * sender->world->setup.span_ns / CLOCK_SECOND_NS;
+        uint64_t blocks = reading->data_blocks[i];
+        part.watermark[i] = blocks + lane->beats;
+        if (lane->sent < blocks)
+            part.watermark[i] +=
+                2 + 2 * (blocks - lane->sent) * sender->world->setup.span_ns / sender->config.depth / CLOCK_SECOND_NS;
     }
     uint32_t size = pack_manifest(&sender->pack, &part);
     if (size > 0)

@@ -76,8 +76,7 @@ static void choose_setup(struct sim_setup *setup, struct sim_random *random)
     *setup = (struct sim_setup){
         .lanes = sim_chance(random, 300000) ? (unsigned)sim_between(random, 2, 3) : 1,
         .symbol_size = (uint16_t)(16 * sim_between(random, 4, 16)),
-        .rate_bits_per_s = sim_between(random, 2, 40) * 1000000,
-        .burst_ns = sim_between(random, 1, 8) * CLOCK_MILLISECOND_NS,
+        .rate_bits_per_s = (UINT64_C(200000) << sim_below(random, 8)) + sim_below(random, 200000),
         .repair_symbols = (uint8_t)sim_between(random, 4, 12),
         .sender_restarts = sim_chance(random, 250000) ? (unsigned)sim_between(random, 1, 2) : 0,
         .receiver_restarts = sim_chance(random, 250000) ? (unsigned)sim_between(random, 1, 2) : 0,
@@ -86,7 +85,8 @@ static void choose_setup(struct sim_setup *setup, struct sim_random *random)
     setup->source_symbols = (uint8_t)sim_between(random, least, least + 24);
     uint64_t bits = datagram_wire_bits(setup->symbol_size, false);
     uint64_t rate = setup->rate_bits_per_s / setup->lanes;
-    uint64_t in_burst = rate * setup->burst_ns / CLOCK_SECOND_NS / bits + 1;
+    uint64_t in_burst = sim_between(random, 1, 60);
+    setup->burst_ns = pace_span_ns(rate, in_burst * bits);
     uint64_t half = setup->repair_symbols / 2;
     setup->depth = (uint16_t)((in_burst + half - 1) / half);
     setup->span_ns =

@@ -90,7 +90,7 @@ class Relay:
 
 
 class LoseOneBlock:
-    """decide() that drops, for good, one whole block in the middle of the artifact of `artifact_size` bytes."""
+    """decide() that drops, for good, all but the first datagram of one block of the artifact of `artifact_size`."""
 
     def __init__(self, artifact_size, after_blocks=5):
         self.artifact_size = artifact_size
@@ -105,4 +105,5 @@ class LoseOneBlock:
                 self.seen += 1
                 if self.seen > self.after_blocks:
                     self.victim = view.block
+                    return None
         return [] if view.block == self.victim else None

@@ -59,10 +59,12 @@ def test_a_wheel_that_overtakes_a_bulk_transfer_is_first_and_nothing_is_called_n
 
 
 def test_a_transfer_of_which_nothing_arrived_is_known_as_never_seen(pair, scratch):
-    state = {"dark": False}
+    state = {"dark": False, "lost": set()}
 
-    def blackout(_view):
-        return [] if state["dark"] else None
+    def blackout(view):
+        if state["dark"]:
+            state["lost"].add(view.block)
+        return [] if view.block in state["lost"] else None
 
     both = pair(relay=lambda port: relay.Relay(port, blackout))
     both.receiver.wait_heard()

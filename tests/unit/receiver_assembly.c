@@ -190,8 +190,10 @@ static void the_manifest_has_the_last_word_on_sizes(void **state)
 {
     (void)state;
     struct assembly *assembly = fresh();
-    struct fixture_file files[] = {
-        {"tree", NULL, 0}, {"tree/a", pattern, 500}, {"tree/b", pattern, 0}, {"tree/c", pattern, 300}};
+    struct fixture_file files[] = {{.path = "tree"},
+                                   {.path = "tree/a", .bytes = pattern, .size = 500},
+                                   {.path = "tree/b", .bytes = pattern, .size = 0},
+                                   {.path = "tree/c", .bytes = pattern, .size = 300}};
     push(assembly, 0, 500, 0, 500);
     push(assembly, 2, 301, 0, 301); /* wrong size */
     push(assembly, 9, 50, 0, 50);   /* no such artifact */
@@ -219,7 +221,7 @@ static void incomplete_only_after_watermark_and_grace(void **state)
 {
     (void)state;
     struct assembly *assembly = fresh();
-    struct fixture_file files[] = {{"tree", NULL, 0}, {"tree/a", pattern, 500}};
+    struct fixture_file files[] = {{.path = "tree"}, {.path = "tree/a", .bytes = pattern, .size = 500}};
     struct assembly_lanes lanes = {.count = 1, .lane[0] = {true, 9, 4}};
     push_part(assembly, pattern, 1000, 0, 10, 9, 5, ASSEMBLY_NEW);
     bind(assembly, files, 2);

@@ -122,7 +122,7 @@ static void send_part(const uint8_t *id, const uint8_t *bytes, size_t total, siz
 
 static void send_manifest(const struct signature_key *key, const uint8_t *signed_for, const uint8_t *id, uint64_t size)
 {
-    struct fixture_file file = {"x", content, size};
+    struct fixture_file file = {.path = "x", .bytes = content, .size = size};
     size_t bytes_size;
     uint8_t *bytes = fixture_manifest(key, signed_for, 1, "x", &file, 1, &bytes_size);
     size_t half = bytes_size / 2;

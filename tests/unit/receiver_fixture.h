@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,8 +22,10 @@
 
 struct fixture_file {
     const char *path;
-    const uint8_t *bytes; /* NULL: a directory */
+    const uint8_t *bytes; /* NULL: a directory or a symlink */
     uint64_t size;
+    const char *target; /* not NULL: a symlink */
+    bool executable;
 };
 
 static inline struct signature_key *fixture_key(uint8_t number)
@@ -47,16 +50,21 @@ static inline void fixture_id(uint8_t number, uint8_t id[static TRANSFER_ID_SIZE
 }
 
 /* A signed manifest of the files in channel "tools"; the caller frees. */
-static inline uint8_t *fixture_manifest(const struct signature_key *key, const uint8_t id[static TRANSFER_ID_SIZE],
-                                        uint64_t sequence, const char *name, const struct fixture_file *files,
-                                        size_t count, size_t *size)
+static inline uint8_t *fixture_manifest_of_chain(const struct signature_key *key, uint8_t chain,
+                                                 const uint8_t id[static TRANSFER_ID_SIZE], uint64_t sequence,
+                                                 const char *name, const struct fixture_file *files, size_t count,
+                                                 size_t *size)
 {
     struct manifest_writer *writer = manifest_writer_create("tools", name);
     for (size_t i = 0; i < count; i++) {
         struct manifest_entry entry = {
             .path = files[i].path,
-            .kind = files[i].bytes == NULL ? MANIFEST_DIRECTORY : MANIFEST_FILE,
+            .kind = files[i].target != NULL  ? MANIFEST_SYMLINK
+                    : files[i].bytes == NULL ? MANIFEST_DIRECTORY
+                                             : MANIFEST_FILE,
             .size = files[i].bytes == NULL ? 0 : files[i].size,
+            .executable = files[i].executable,
+            .target = files[i].target,
             .mtime_ns = INT64_C(1700000000000000000) + (int64_t)i,
         };
         if (files[i].bytes != NULL)
@@ -75,7 +83,7 @@ static inline uint8_t *fixture_manifest(const struct signature_key *key, const u
         }
     }
     struct manifest_head head = {.sequence = sequence, .time_ns = INT64_C(1700000000000000000)};
-    memset(head.chain_id, 0xc1, CHAIN_ID_SIZE);
+    memset(head.chain_id, chain, CHAIN_ID_SIZE);
     if (sequence > 1)
         memset(head.previous_hash, 0x11, SHA256_SIZE);
     memcpy(head.transfer_id, id, TRANSFER_ID_SIZE);
@@ -88,6 +96,13 @@ static inline uint8_t *fixture_manifest(const struct signature_key *key, const u
     signed_encode(key, body, body_size, "sequence and chain", &bytes, size, NULL);
     free(body);
     return bytes;
+}
+
+static inline uint8_t *fixture_manifest(const struct signature_key *key, const uint8_t id[static TRANSFER_ID_SIZE],
+                                        uint64_t sequence, const char *name, const struct fixture_file *files,
+                                        size_t count, size_t *size)
+{
+    return fixture_manifest_of_chain(key, 0xc1, id, sequence, name, files, count, size);
 }
 
 #endif
