@@ -51,6 +51,7 @@ const char *datagram_drop_name(enum datagram_drop drop)
         [DATAGRAM_DROP_EPOCH] = "epoch",
         [DATAGRAM_DROP_LATE] = "late",
         [DATAGRAM_DROP_DUPLICATE] = "duplicate",
+        [DATAGRAM_DROP_SURPLUS] = "surplus",
         [DATAGRAM_DROP_CONFLICT] = "conflict",
         [DATAGRAM_DROP_MEMORY] = "memory",
         [DATAGRAM_DROP_LANE] = "lane",

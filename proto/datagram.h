@@ -53,7 +53,8 @@ enum datagram_drop {
     DATAGRAM_DROP_TAG,       /* damaged, forged, or sealed with another link key */
     DATAGRAM_DROP_EPOCH,     /* an epoch older than the confirmed one */
     DATAGRAM_DROP_LATE,      /* its block has left the window */
-    DATAGRAM_DROP_DUPLICATE, /* the symbol is held already, or the block is complete */
+    DATAGRAM_DROP_DUPLICATE, /* the symbol is held already */
+    DATAGRAM_DROP_SURPLUS,   /* its block is complete without it: no loss, counted as link.surplus_total */
     DATAGRAM_DROP_CONFLICT,  /* contradicts the geometry of its block or group */
     DATAGRAM_DROP_MEMORY,    /* no room for one more block */
     DATAGRAM_DROP_LANE,      /* a lane beyond LIMIT_LANES, or one that this receiver does not serve */

@@ -370,7 +370,8 @@ static bool lanes_are_over(const struct assembly *assembly, const struct assembl
     if (assembly->lanes == 0)
         return false;
     if (lanes->confirmed_epoch > assembly->watermark_epoch)
-        return true;
+        return memcmp(assembly->chain_id, lanes->chain_id, CHAIN_ID_SIZE) != 0 ||
+               assembly->sequence <= lanes->settled_sequence;
     for (unsigned i = 0; i < assembly->lanes && i < lanes->count; i++)
         if (!lanes->lane[i].heard || lanes->lane[i].epoch != assembly->watermark_epoch ||
             lanes->lane[i].passed_sbn < assembly->watermark[i])

@@ -156,12 +156,14 @@ struct assembly_lanes {
         uint64_t epoch, passed_sbn;
     } lane[LIMIT_LANES];
     uint64_t confirmed_epoch;
+    uint8_t chain_id[CHAIN_ID_SIZE]; /* the sender's current chain */
+    uint64_t settled_sequence;       /* in it: all up to here has been sent, also what a restart had interrupted */
 };
 
 /*
  * Whether what is missing will not come by itself: the manifest is held, every lane has passed the watermark that came
- * with it or a newer epoch is confirmed, and since then, and since the last byte, ASSEMBLY_GRACE_NS has gone by.
- * Remembers the answer in assembly->incomplete.
+ * with it or a newer epoch is confirmed whose sender has no more to send of it, and since then, and since the last
+ * byte, ASSEMBLY_GRACE_NS has gone by. Remembers the answer in assembly->incomplete.
  */
 bool assembly_is_incomplete(struct assembly *assembly, const struct assembly_lanes *lanes, uint64_t now_ns);
 

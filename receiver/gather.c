@@ -373,7 +373,7 @@ static struct entry *find_or_open(struct gather *gather, const struct datagram *
 {
     struct slot *slot = slot_find(gather, datagram->sbn);
     if (slot != NULL && slot->state != STATE_OPEN) {
-        *drop = slot->state == STATE_OVER ? (enum datagram_drop)slot->answer : DATAGRAM_DROP_DUPLICATE;
+        *drop = slot->state == STATE_OVER ? (enum datagram_drop)slot->answer : DATAGRAM_DROP_SURPLUS;
         return NULL;
     }
     if (slot != NULL && !agrees(slot->entry, datagram)) {
@@ -503,7 +503,7 @@ void gather_return(struct gather *gather, struct block *block)
     if (slot != NULL && slot->entry == entry) {
         slot->entry = NULL;
         slot->state = STATE_OVER;
-        slot->answer = DATAGRAM_DROP_DUPLICATE;
+        slot->answer = DATAGRAM_DROP_SURPLUS;
     }
     entry->state = STATE_FREE;
     arena_free(entry->arena, entry);

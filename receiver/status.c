@@ -75,7 +75,8 @@ static json_t *drops_json(const struct receive_counters *counters)
 {
     json_t *drops = json_object();
     for (enum datagram_drop drop = DATAGRAM_OK + 1; drop < DATAGRAM_DROP_COUNT; drop++)
-        set_count(drops, datagram_drop_name(drop), counters->drops[drop]);
+        if (drop != DATAGRAM_DROP_SURPLUS)
+            set_count(drops, datagram_drop_name(drop), counters->drops[drop]);
     set_count(drops, "kernel_socket_buffer", counters->kernel_socket_buffer);
     set_count(drops, "buffer_ring_exhausted", counters->buffer_ring_exhausted);
     set_count(drops, "store_queue_full", counters->store_queue_full);
@@ -104,6 +105,7 @@ static json_t *link_json(const struct status_board *board, const struct pipeline
     }
     set_count(link, "datagrams_total", counters->lanes.datagrams);
     set_count(link, "lost_total", counters->lanes.lost);
+    set_count(link, "surplus_total", counters->lanes.drops[DATAGRAM_DROP_SURPLUS]);
     json_object_set_new(link, "drops", drops_json(&counters->lanes));
     set_count(link, "receive_buffer_bytes", counters->socket_buffer);
     return link;

@@ -391,6 +391,11 @@ static void look_at_lanes(struct judging *judging, uint32_t sender_id)
     judging->sender_id = sender_id;
     judging->lanes = (struct assembly_lanes){.count = judging->transfers->setup.lane_count,
                                              .confirmed_epoch = progress_confirmed_epoch(progress, sender_id)};
+    const struct knowledge_chain *chain = knowledge_chain_of(senders_knowledge(judging->transfers->senders), sender_id);
+    if (chain != NULL) {
+        memcpy(judging->lanes.chain_id, chain->chain_id, CHAIN_ID_SIZE);
+        judging->lanes.settled_sequence = chain->settled_sequence;
+    }
     for (unsigned i = 0; i < judging->lanes.count; i++)
         judging->lanes.lane[i].heard =
             progress_passed(progress, sender_id, i, &judging->lanes.lane[i].epoch, &judging->lanes.lane[i].passed_sbn);

@@ -101,17 +101,23 @@ static bool block_is_short(const struct group_set *set, const struct block *bloc
     return symbols_of(block) < (unsigned)set->full_symbols - set->full_symbols / 8u;
 }
 
+/* Short blocks are over early; from then on a burst is spread over the others only. */
+static unsigned full_blocks(const struct group_set *set, const struct group *group)
+{
+    unsigned count = 0;
+    for (uint16_t i = 0; i < group->count; i++)
+        count += !block_is_short(set, group->blocks[i]);
+    return count;
+}
+
 static bool group_is_short(const struct group_set *set, const struct group *group)
 {
-    return group->count < set->full_depth - set->full_depth / 8;
+    return full_blocks(set, group) < set->full_depth - set->full_depth / 8u;
 }
 
 static bool needs_repeat(const struct group_set *set, const struct group *group)
 {
-    bool any = group_is_short(set, group);
-    for (uint16_t i = 0; i < group->count && !any; i++)
-        any = block_is_short(set, group->blocks[i]);
-    return any;
+    return group_is_short(set, group) || full_blocks(set, group) < group->count;
 }
 
 static void start_repeat(struct group_set *set)

@@ -120,16 +120,18 @@ static enum status end(struct ledger *ledger, enum status status)
     return status;
 }
 
-enum status ledger_next_epoch(struct ledger *ledger, uint32_t *counter)
+enum status ledger_next_epoch(struct ledger *ledger, uint32_t at_least, uint32_t *counter)
 {
-    static const char sql[] = "UPDATE sender SET epoch = epoch + 1 RETURNING epoch";
+    static const char sql[] = "UPDATE sender SET epoch = max(epoch + 1, ?) RETURNING epoch";
     enum status status = begin(ledger);
     if (status != STATUS_OK)
         return status;
     sqlite3_stmt *statement;
     status = db_prepare(ledger->db, sql, &statement);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        sqlite3_bind_int64(statement, 1, at_least);
         status = db_step(ledger->db, statement);
+    }
     if (status == STATUS_OK) {
         *counter = (uint32_t)sqlite3_column_int64(statement, 0);
         sqlite3_reset(statement);

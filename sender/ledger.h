@@ -66,8 +66,12 @@ struct ledger_seal {
 MUST_CHECK enum status ledger_open(const char *state_directory, struct ledger **ledger);
 void ledger_close(struct ledger *ledger);
 void ledger_chain_id(const struct ledger *ledger, uint8_t chain_id[static CHAIN_ID_SIZE]);
-/* Increments and commits the epoch counter; the new value. One call a start. */
-MUST_CHECK enum status ledger_next_epoch(struct ledger *ledger, uint32_t *counter);
+/*
+ * Moves the epoch counter to the larger of its next value and `at_least`, and commits. One call a start, with the wall
+ * clock's seconds: so a reinstalled sender, or one restored from a backup, does not fall behind the epoch that
+ * receivers have confirmed.
+ */
+MUST_CHECK enum status ledger_next_epoch(struct ledger *ledger, uint32_t at_least, uint32_t *counter);
 /* Newest sequence and its manifest's hash; 0 and zeros when none. */
 MUST_CHECK enum status ledger_newest(struct ledger *ledger, uint64_t *sequence, uint8_t hash[static SHA256_SIZE]);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "common/clock.h"
 #include "common/doorbell.h"
 #include "common/linkkey.h"
 #include "common/log.h"
@@ -86,7 +87,9 @@ static enum status create_heartbeat(struct pipeline *pipeline, uint64_t *epoch)
     uint8_t chain_id[CHAIN_ID_SIZE], hash[SHA256_SIZE];
     uint32_t counter, random;
     uint64_t sequence;
-    enum status status = ledger_next_epoch(pipeline->ledger, &counter);
+    int64_t seconds = clock_realtime_ns() / (int64_t)CLOCK_SECOND_NS;
+    enum status status =
+        ledger_next_epoch(pipeline->ledger, seconds > 0 && seconds < UINT32_MAX ? (uint32_t)seconds : 0, &counter);
     if (status == STATUS_OK)
         status = ledger_newest(pipeline->ledger, &sequence, hash);
     if (status == STATUS_OK)

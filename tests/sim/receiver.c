@@ -432,6 +432,11 @@ static bool is_incomplete(struct sim_receiver *receiver, struct assembly *assemb
     struct assembly_lanes lanes = {.count = receiver->world->setup.lanes,
                                    .confirmed_epoch =
                                        progress_confirmed_epoch(receiver->progress, receiver->sender_id)};
+    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
+    if (chain != NULL) {
+        memcpy(lanes.chain_id, chain->chain_id, CHAIN_ID_SIZE);
+        lanes.settled_sequence = chain->settled_sequence;
+    }
     for (unsigned i = 0; i < lanes.count; i++)
         lanes.lane[i].heard = progress_passed(receiver->progress, receiver->sender_id, i, &lanes.lane[i].epoch,
                                               &lanes.lane[i].passed_sbn);

@@ -471,6 +471,17 @@ static void return_block(void *context, struct block *block)
     lane->returned++;
 }
 
+static void note_first(struct sim_world *world, uint32_t number, const struct datagram *datagram)
+{
+    struct sim_record *record = &world->records[number];
+    if (record->epoch != 0)
+        return;
+    record->epoch = datagram->epoch;
+    record->lane = datagram->lane;
+    record->sbn = datagram->sbn;
+    record->first_ns = world->now_ns;
+}
+
 static void send_train(struct sim_sender *sender, struct lane *lane, struct group *group)
 {
     struct sim_world *world = sender->world;
@@ -489,6 +500,7 @@ static void send_train(struct sim_sender *sender, struct lane *lane, struct grou
         const struct held_block *held = (const struct held_block *)group->blocks[index];
         const uint8_t *symbol = held->block.symbols + (size_t)esi * group->symbol_size;
         group_fill(group, index, esi, &datagram);
+        note_first(world, held->record, &datagram);
         datagram.sequence = lane->next_sequence++;
         datagram_write(header, &datagram);
         datagram_seal(header, symbol, NULL, group->symbol_size, NULL);

@@ -156,6 +156,8 @@ static void judge(struct run *run)
         }
         if (transfer->deliveries > 0)
             continue;
+        if (world->verbose)
+            sim_world_describe(world, transfer);
         if (all_must_arrive)
             sim_fail(world, "%s was not delivered on a link that loses nothing for good", transfer->name);
         else if (sim_world_arrived(world, transfer))

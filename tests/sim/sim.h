@@ -81,6 +81,8 @@ struct sim_piece {
 };
 struct sim_record {
     uint8_t source_symbols;
+    uint64_t epoch, sbn, first_ns; /* first_ns: of its first symbol that was sent */
+    unsigned lane;
     uint64_t arrived[4];
     struct sim_piece *pieces;
     unsigned piece_count, piece_capacity;
@@ -123,6 +125,8 @@ uint32_t sim_world_add_record(struct sim_world *world);
 void sim_world_add_piece(struct sim_world *world, uint32_t record, struct sim_transfer *transfer, uint32_t artifact,
                          uint64_t offset, uint32_t size);
 void sim_world_forget_arrivals(struct sim_world *world); /* the receiver lost what it held */
+/* Says where the pieces of a transfer went. */
+void sim_world_describe(const struct sim_world *world, const struct sim_transfer *transfer);
 /* Whether blocks that arrived with enough symbols hold all of the transfer and its manifest. */
 bool sim_world_arrived(const struct sim_world *world, const struct sim_transfer *transfer);
 

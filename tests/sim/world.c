@@ -84,13 +84,16 @@ static void choose_setup(struct sim_setup *setup, struct sim_random *random)
     uint64_t least = (PACK_CAPACITY_MIN + setup->symbol_size - 1u) / setup->symbol_size;
     setup->source_symbols = (uint8_t)sim_between(random, least, least + 24);
     uint64_t bits = datagram_wire_bits(setup->symbol_size, false);
-    uint64_t rate = setup->rate_bits_per_s / setup->lanes;
     uint64_t in_burst = sim_between(random, 1, 60);
-    setup->burst_ns = pace_span_ns(rate, in_burst * bits);
     uint64_t half = setup->repair_symbols / 2;
     setup->depth = (uint16_t)((in_burst + half - 1) / half);
-    setup->span_ns =
-        pace_span_ns(rate, bits * setup->depth * (uint64_t)(setup->source_symbols + setup->repair_symbols));
+    uint64_t group_bits = bits * setup->depth * (uint64_t)(setup->source_symbols + setup->repair_symbols);
+    /* The receiver gives up a block of which nothing has come for ten seconds: groups may not take that long. */
+    while (group_bits * setup->lanes > 2 * setup->rate_bits_per_s)
+        setup->rate_bits_per_s *= 2;
+    uint64_t rate = setup->rate_bits_per_s / setup->lanes;
+    setup->span_ns = pace_span_ns(rate, group_bits);
+    setup->burst_ns = pace_span_ns(rate, in_burst * bits);
     choose_link(setup, random);
 }
 
@@ -242,12 +245,33 @@ void sim_world_forget_arrivals(struct sim_world *world)
         memset(world->records[i].arrived, 0, sizeof world->records[i].arrived);
 }
 
-static bool is_recoverable(const struct sim_record *record)
+static int arrived_symbols(const struct sim_record *record)
 {
     int arrived = 0;
     for (unsigned i = 0; i < 4; i++)
         arrived += __builtin_popcountll(record->arrived[i]);
-    return record->source_symbols > 0 && arrived >= record->source_symbols;
+    return arrived;
+}
+
+static bool is_recoverable(const struct sim_record *record)
+{
+    return record->source_symbols > 0 && arrived_symbols(record) >= record->source_symbols;
+}
+
+void sim_world_describe(const struct sim_world *world, const struct sim_transfer *transfer)
+{
+    for (size_t i = 0; i < world->record_count; i++) {
+        const struct sim_record *record = &world->records[i];
+        for (unsigned piece = 0; piece < record->piece_count; piece++)
+            if (record->pieces[piece].transfer == transfer)
+                sim_say(world,
+                        "%s: %s %u, %u bytes from %llu, in block %llx/%u/%llu: %d symbols of %u came, from %.4f on",
+                        transfer->name, record->pieces[piece].artifact == UINT32_MAX ? "manifest" : "artifact",
+                        record->pieces[piece].artifact, record->pieces[piece].size,
+                        (unsigned long long)record->pieces[piece].offset, (unsigned long long)record->epoch,
+                        record->lane, (unsigned long long)record->sbn, arrived_symbols(record), record->source_symbols,
+                        (double)record->first_ns / 1e9);
+    }
 }
 
 /* Artifacts lie one behind the other, the manifest behind them. */

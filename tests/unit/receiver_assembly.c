@@ -233,10 +233,15 @@ static void incomplete_only_after_watermark_and_grace(void **state)
     lanes.lane[0].epoch = 10; /* an epoch that no heartbeat confirmed proves nothing */
     assert_false(assembly_is_incomplete(assembly, &lanes, 64 * SECOND));
     lanes.confirmed_epoch = 10;
+    memcpy(lanes.chain_id, assembly->chain_id, CHAIN_ID_SIZE);
+    lanes.settled_sequence = assembly->sequence - 1; /* the new epoch is about to send it again */
     assert_false(assembly_is_incomplete(assembly, &lanes, 65 * SECOND));
-    assert_true(assembly_is_incomplete(assembly, &lanes, 68 * SECOND));
+    assert_false(assembly_is_incomplete(assembly, &lanes, 165 * SECOND));
+    lanes.settled_sequence++;
+    assert_false(assembly_is_incomplete(assembly, &lanes, 165 * SECOND));
+    assert_true(assembly_is_incomplete(assembly, &lanes, 168 * SECOND));
     push(assembly, 0, 500, 0, 500);
-    assert_false(assembly_is_incomplete(assembly, &lanes, 70 * SECOND));
+    assert_false(assembly_is_incomplete(assembly, &lanes, 170 * SECOND));
     assembly_destroy(assembly);
 }
 

@@ -189,7 +189,7 @@ static void run_trains(int family, bool sealed)
     struct receive_counters counters = counters_after(&link, 100 * (K + R) + 100 * K);
     assert_int_equal(counters.blocks_complete, 200);
     assert_int_equal(counters.lost, 100 * R);
-    assert_int_equal(counters.drops[DATAGRAM_DROP_DUPLICATE], 100 * R);
+    assert_int_equal(counters.drops[DATAGRAM_DROP_SURPLUS], 100 * R);
     close_link(&link);
 }
 
