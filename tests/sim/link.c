@@ -10,6 +10,8 @@
 #define REORDER_NS (3 * CLOCK_MILLISECOND_NS)
 #define REPLAY_NS  (4 * CLOCK_SECOND_NS)
 
+enum { GAP_CHANCE = 30000 }; /* per million datagrams */
+
 /* Packets under way, a binary heap by arrival; those that arrive together keep their order by `number`. */
 struct flight {
     struct sim_packet packet;
@@ -23,23 +25,24 @@ struct sim_link {
     size_t count, capacity;
     uint64_t number;
     bool clear;
-    uint64_t gap_start_ns, gap_end_ns; /* the present or next burst or outage */
+    uint64_t gap_end_ns; /* of the newest burst or outage */
     struct sim_packet taken;
 };
 
 /*
- * Between two bursts lies the time in which a group is sent, its repeat becomes due, and is sent behind the group that
- * began meanwhile: no group is hit twice. Copies of manifests are further apart.
+ * Bursts begin while something is sent. Between two of them lies the time in which a group is sent, its repeat becomes
+ * due, and is sent behind the group that began meanwhile: no group is hit twice. Copies of manifests are further apart.
  */
-static void plan_gap(struct sim_link *link, uint64_t from_ns)
+static void start_gap(struct sim_link *link)
 {
     const struct sim_setup *setup = &link->world->setup;
     uint64_t length_ns = setup->burst_ns;
     uint64_t rest_ns = 4 * setup->span_ns + 2 * setup->burst_ns + 10 * CLOCK_MILLISECOND_NS;
+    if (link->world->now_ns < link->gap_end_ns + rest_ns || !sim_chance(&link->random, GAP_CHANCE))
+        return;
     if (setup->weather == SIM_STORM && sim_chance(&link->random, 300000))
         length_ns = sim_between(&link->random, 10 * CLOCK_MILLISECOND_NS, CLOCK_SECOND_NS);
-    link->gap_start_ns = from_ns + sim_between(&link->random, rest_ns, 3 * rest_ns);
-    link->gap_end_ns = link->gap_start_ns + sim_between(&link->random, length_ns / 2, length_ns);
+    link->gap_end_ns = link->world->now_ns + sim_between(&link->random, length_ns / 2, length_ns);
 }
 
 struct sim_link *sim_link_create(struct sim_world *world)
@@ -49,7 +52,6 @@ struct sim_link *sim_link_create(struct sim_world *world)
     link->world = world;
     link->random.state = sim_next(&world->random);
     link->clear = world->setup.weather == SIM_CLEAR;
-    plan_gap(link, 0);
     return link;
 }
 
@@ -114,9 +116,9 @@ static bool is_lost(struct sim_link *link)
     uint64_t now_ns = link->world->now_ns;
     if (link->clear)
         return false;
-    while (now_ns >= link->gap_end_ns)
-        plan_gap(link, link->gap_end_ns);
-    return now_ns >= link->gap_start_ns || sim_chance(&link->random, setup->loss);
+    if (now_ns >= link->gap_end_ns)
+        start_gap(link);
+    return now_ns < link->gap_end_ns || sim_chance(&link->random, setup->loss);
 }
 
 static void launch(struct sim_link *link, const uint8_t *header, const uint8_t *symbol, struct sim_packet packet)

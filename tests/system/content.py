@@ -35,6 +35,8 @@ def make_tree(root, files, largest=8192, seed=0, awkward=False):
     directories = [root]
     for number in range(max(1, files // 40)):
         parent = chance.choice(directories[-8:])
+        if len(parent.parts) - len(root.parts) > 12:
+            parent = root
         directory = parent / f"directory-{number}"
         directory.mkdir()
         directories.append(directory)

@@ -392,7 +392,7 @@ static struct ledger_delivery interrupt(uint8_t number)
 
 static bool lies_in_channel(const char *name)
 {
-    char path[512];
+    char path[1024];
     struct stat stat;
     snprintf(path, sizeof path, "tools/%s", name);
     return fstatat(intake.fd, path, &stat, 0) == 0;
