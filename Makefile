@@ -194,6 +194,10 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 	$(Q)for page in $(wildcard */*.1 */*.5 */*.8); do \
 		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; \
 	done
+	$(Q)for sample in $(wildcard */*.conf.example); do \
+		name=$${sample##*/}; \
+		install -D -m 0644 $$sample $(DESTDIR)$(PREFIX)/share/doc/diodecast/examples/$${name%.example} || exit; \
+	done
 	$(Q)for unit in $(wildcard systemd/*.service systemd/*.socket systemd/*.target); do \
 		install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} && \
 		sed -i 's|@BINDIR@|$(PREFIX)/bin|g' $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; \

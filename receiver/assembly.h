@@ -162,8 +162,8 @@ struct assembly_lanes {
 
 /*
  * Whether what is missing will not come by itself: the manifest is held, every lane has passed the watermark that came
- * with it or a newer epoch is confirmed whose sender has no more to send of it, and since then, and since the last
- * byte, ASSEMBLY_GRACE_NS has gone by. Remembers the answer in assembly->incomplete.
+ * with it or the sender's signed word is that it has no more to send of it, and since then, and since the last byte,
+ * ASSEMBLY_GRACE_NS has gone by. Remembers the answer in assembly->incomplete.
  */
 bool assembly_is_incomplete(struct assembly *assembly, const struct assembly_lanes *lanes, uint64_t now_ns);
 

@@ -65,11 +65,6 @@ void catalog_destroy(struct catalog *catalog)
     free(catalog);
 }
 
-void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes)
-{
-    catalog->free_bytes = free_bytes;
-}
-
 /* Ids are random; those that an attacker makes up are few, by the quota of unannounced transfers. */
 static uint64_t hash_id(uint32_t sender_id, const uint8_t *id)
 {
@@ -248,13 +243,20 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
 }
 
 /* Decides on the room for a transfer whose total is known; what was admitted stays admitted. */
-static void admit(struct catalog *catalog, struct assembly *assembly)
+static bool admit(const struct catalog *catalog, struct assembly *assembly)
 {
     uint64_t needed = assembly->total_bytes > assembly->held_bytes ? assembly->total_bytes - assembly->held_bytes : 0;
     uint64_t taken = catalog->reserved_bytes + CATALOG_RESERVE;
     assembly->admitted = needed == 0 || (catalog->free_bytes > taken && needed <= catalog->free_bytes - taken);
-    if (!assembly->admitted)
-        catalog->counters.not_admitted++;
+    return assembly->admitted;
+}
+
+void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes)
+{
+    catalog->free_bytes = free_bytes;
+    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
+        if (assembly->state == ASSEMBLY_OPEN && !assembly->admitted && admit(catalog, assembly))
+            catalog->reserved_bytes += outstanding(assembly);
 }
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
@@ -283,7 +285,7 @@ void catalog_announce(struct catalog *catalog, const struct unpack_source *sourc
         assembly->total_bytes = announce->total_bytes;
         assembly->total_artifacts = announce->artifact_count;
     }
-    admit(catalog, assembly);
+    catalog->counters.not_admitted += !admit(catalog, assembly);
     catalog->reserved_bytes += outstanding(assembly);
 }
 
@@ -394,7 +396,7 @@ static void bind_manifest(struct catalog *catalog, struct assembly *assembly, ui
         return;
     }
     if (!announced)
-        admit(catalog, assembly);
+        catalog->counters.not_admitted += !admit(catalog, assembly);
     catalog->reserved_bytes += outstanding(assembly);
     catalog->counters.bound++;
     catalog->actions->bound(catalog->context, assembly);

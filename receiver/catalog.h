@@ -29,7 +29,7 @@ enum {
 #define CATALOG_MEMORY             (UINT64_C(384) << 20) /* bytes of tables and manifests */
 #define CATALOG_UNANNOUNCED_MEMORY (UINT64_C(80) << 20)  /* as large as one largest manifest and its table must be */
 #define CATALOG_UNANNOUNCED_BYTES  (UINT64_C(256) << 20) /* of artifacts on disk */
-#define CATALOG_RESERVE            (UINT64_C(64) << 20)  /* free bytes of the intake that admission leaves alone */
+#define CATALOG_RESERVE            (UINT64_C(16) << 20)  /* free bytes of the intake that admission leaves alone */
 #define CATALOG_IDLE_NS            UINT64_C(10000000000)
 
 /* Why a transfer was closed. */
@@ -71,7 +71,7 @@ struct catalog *catalog_create(const struct trust *trust, const struct catalog_a
 /* Destroys all assemblies; what the owner attached must be gone. */
 void catalog_destroy(struct catalog *catalog);
 
-/* Bytes free in the intake, for admission; UINT64_MAX until told. */
+/* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now. */
 void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes);
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,

@@ -122,11 +122,23 @@ static bool drop(struct delivery *delivery, struct publish_job *job, enum delive
                  const char *what)
 {
     int error = errno;
-    if (!job->renamed)
+    if (!job->renamed && !job->intended)
         tree_remove(delivery->intake, job->sender_id, job->id);
     errno = error;
     delivery->fell(delivery->context, job, trouble, status, what);
     return false;
+}
+
+/*
+ * Takes the intent back. As long as it may be in the ledger, and be it that only the answer to its commit was an error,
+ * the tree stays as it is: without the tree the next start would take the transfer for delivered.
+ */
+static bool withdraw(struct delivery *delivery, struct publish_job *job)
+{
+    if (job->intended && ledger_publish_failed(delivery->ledger, job->id) != STATUS_OK)
+        return false;
+    job->intended = false;
+    return true;
 }
 
 /* The staged directory must be there when the intent is read after a crash (recover.h), for an empty transfer too. */
@@ -145,6 +157,8 @@ static bool build(struct delivery *delivery, struct publish_job *job)
         return drop(delivery, job, DELIVERY_WAIT, status_from_errno(errno), "the channel's directory can't be opened");
     if (job->renamed)
         return true; /* its parents are flushed with the others' */
+    if (!withdraw(delivery, job))
+        return drop(delivery, job, DELIVERY_LEDGER, status_from_errno(errno), "the ledger can't be written");
     uint64_t newest;
     enum status status = ledger_newest_in_channel(delivery->ledger, assembly->chain_id, assembly->channel, &newest);
     if (status != STATUS_OK)
@@ -275,12 +289,20 @@ static bool record_intent(struct delivery *delivery, struct publish_job *job)
 {
     if (job->renamed)
         return true;
+    job->intended = true;
     enum status status = ledger_publishing(delivery->ledger, &job->delivery, 1);
     if (status == STATUS_OK)
         return true;
+    job->intended = status != STATUS_EXISTS;
     return status == STATUS_EXISTS
                ? drop(delivery, job, DELIVERY_LOST, status, "a transfer with this id was delivered before")
                : drop(delivery, job, DELIVERY_LEDGER, status, "the ledger can't be written");
+}
+
+static void set_intended(struct publish_job *batch[], size_t count, bool intended)
+{
+    for (size_t i = 0; i < count; i++)
+        batch[i]->intended = intended;
 }
 
 static size_t record_intents(struct delivery *delivery, struct publish_job *batch[], size_t count)
@@ -295,9 +317,12 @@ static size_t record_intents(struct delivery *delivery, struct publish_job *batc
     enum status status = durable_sync_directory(delivery->intake->staging_fd, NULL);
     if (status != STATUS_OK)
         return drop_unrenamed(delivery, batch, count, DELIVERY_LOST, status, "flushing .staging failed");
+    set_intended(batch, count, true);
     status = ledger_publishing(delivery->ledger, delivery->records, records);
-    if (status == STATUS_EXISTS)
+    if (status == STATUS_EXISTS) {
+        set_intended(batch, count, false);
         return keep(delivery, batch, count, record_intent);
+    }
     if (status != STATUS_OK)
         return drop_unrenamed(delivery, batch, count, DELIVERY_LEDGER, status, "the ledger can't be written");
     return count;
@@ -317,7 +342,7 @@ static bool rename_tree(struct delivery *delivery, struct publish_job *job)
     int error = errno;
     const char *what = error == EXDEV ? "the channel's directory lies on another file system than .staging"
                                       : "the rename into the channel failed";
-    if (ledger_publish_failed(delivery->ledger, job->id) != STATUS_OK)
+    if (!withdraw(delivery, job))
         what = "the rename into the channel failed, and so did the ledger";
     errno = error;
     return drop(delivery, job, DELIVERY_WAIT, status_from_errno(error), what);

@@ -8,7 +8,8 @@
 
 enum { PLACES = 2, PAGE = 4096 };
 enum { MAIN, SIDE };
-#define YOUNG_NS UINT64_C(100000000) /* so that a flood of forged epochs does not make a gather of each datagram */
+#define YOUNG_NS       UINT64_C(100000000) /* so that a flood of forged epochs does not make a gather of each datagram */
+#define UNCONFIRMED_NS UINT64_C(10000000000) /* a true epoch is confirmed long before */
 
 /* One epoch that is received, or whose blocks are still out. It has an arena to itself, so there are two at most. */
 struct place {
@@ -152,6 +153,17 @@ static void retire(struct epochs *epochs, struct place *place)
     destroy_when_empty(epochs, place);
 }
 
+/* Whether the running epoch gives the main arena to the other one: it fell silent, or was forged while the true sender
+ * was away. */
+static bool is_taken_over(const struct sender *sender, const struct place *place, const struct place *other,
+                          uint64_t now_ns)
+{
+    if (place->arena != MAIN || !is_live(other) || is_silent(other, now_ns))
+        return false;
+    bool forged = gather_epoch(other->gather) == sender->confirmed_epoch && now_ns >= place->begun_ns + UNCONFIRMED_NS;
+    return forged || is_silent(place, now_ns);
+}
+
 static void settle(struct epochs *epochs, struct sender *sender, uint64_t now_ns)
 {
     sender->confirmed_epoch = progress_confirmed_epoch(epochs->progress, sender->id);
@@ -162,9 +174,7 @@ static void settle(struct epochs *epochs, struct sender *sender, uint64_t now_ns
             destroy_when_empty(epochs, place);
             continue;
         }
-        bool taken_over =
-            is_live(other) && place->arena == MAIN && is_silent(place, now_ns) && !is_silent(other, now_ns);
-        if (taken_over || gather_epoch(place->gather) < sender->confirmed_epoch)
+        if (gather_epoch(place->gather) < sender->confirmed_epoch || is_taken_over(sender, place, other, now_ns))
             retire(epochs, place);
     }
     for (unsigned i = 0; i < PLACES; i++) {
@@ -219,22 +229,37 @@ static enum datagram_drop begin(struct epochs *epochs, struct sender *sender, ui
     assert(place->gather == NULL);
     place->arena = arena_is_free(sender, MAIN) ? MAIN : SIDE;
     place->retired = false;
+    place->begun_ns = now_ns;
     place->gather =
         gather_create(sender->id, epochs->lane, epoch, sender->arenas[place->arena], epochs->arena_sizes[place->arena]);
     *gather = place->gather;
     return place->gather == NULL ? DATAGRAM_DROP_MEMORY : DATAGRAM_OK;
 }
 
+/* The gather that collects the epoch, or NULL. */
+static struct gather *find_gather(const struct sender *sender, uint64_t epoch)
+{
+    for (unsigned i = 0; i < PLACES; i++)
+        if (is_live(&sender->places[i]) && gather_epoch(sender->places[i].gather) == epoch)
+            return sender->places[i].gather;
+    return NULL;
+}
+
+void epochs_expect(struct epochs *epochs, const struct datagram *datagram)
+{
+    const struct sender *sender = find_sender(epochs, datagram->sender_id);
+    const struct gather *gather = sender == NULL ? NULL : find_gather(sender, datagram->epoch);
+    if (gather != NULL)
+        gather_expect(gather, datagram);
+}
+
 enum datagram_drop epochs_push(struct epochs *epochs, const struct datagram *datagram, const uint8_t *symbol,
                                uint64_t now_ns)
 {
     struct sender *sender = find_sender(epochs, datagram->sender_id);
-    struct gather *gather = NULL;
     assert(sender != NULL);
     epochs->last_datagram_ns = now_ns;
-    for (unsigned i = 0; i < PLACES; i++)
-        if (is_live(&sender->places[i]) && gather_epoch(sender->places[i].gather) == datagram->epoch)
-            gather = sender->places[i].gather;
+    struct gather *gather = find_gather(sender, datagram->epoch);
     if (gather == NULL) {
         enum datagram_drop drop = begin(epochs, sender, datagram->epoch, now_ns, &gather);
         if (drop != DATAGRAM_OK)

@@ -16,8 +16,8 @@
  * Each trusted sender has an equal share of memory for itself. Three quarters of it (the main arena) serve the running
  * epoch. In the last quarter (the side arena) a newer epoch begins, so that a forged one can't take the room of the
  * running one. It moves to the main arena once a signed heartbeat has confirmed it, or once nothing has come of the
- * other for EPOCHS_SILENCE_NS, and the later stages have given back what they held. Older epochs than the confirmed one
- * are dropped.
+ * other for EPOCHS_SILENCE_NS, and the later stages have given back what they held. One that got there and is not
+ * confirmed within seconds makes way for the confirmed one. Older epochs than the confirmed one are dropped.
  */
 struct epochs;
 
@@ -38,6 +38,8 @@ void epochs_destroy(struct epochs *epochs);
 
 /* What can be told before the datagram's tag is checked: DATAGRAM_DROP_SENDER, DATAGRAM_DROP_EPOCH or DATAGRAM_OK. */
 enum datagram_drop epochs_check(struct epochs *epochs, const struct datagram *datagram);
+/* A hint that epochs_push() of this datagram may follow; see gather_expect(). */
+void epochs_expect(struct epochs *epochs, const struct datagram *datagram);
 /* Takes a datagram that epochs_check() let pass and whose tag is good. What the gather itself drops is in its counters,
  * not in the result, which is DATAGRAM_DROP_EPOCH, DATAGRAM_DROP_MEMORY or DATAGRAM_OK. */
 enum datagram_drop epochs_push(struct epochs *epochs, const struct datagram *datagram, const uint8_t *symbol,

@@ -13,6 +13,7 @@ enum {
     TABLE_SIZE = 16384, /* slots, by SBN; a power of two */
     GROUPS = 16,        /* whose geometry is remembered */
     HISTORY = 32,       /* samples of where the newest group began */
+    EXPECTED_BYTES = 1536,
 };
 #define HISTORY_STEP_NS UINT64_C(500000000)
 
@@ -433,6 +434,23 @@ static enum datagram_drop take(struct gather *gather, const struct datagram *dat
     if (block->received == block->source_symbols)
         complete(gather, entry, datagram);
     return DATAGRAM_OK;
+}
+
+#ifdef __x86_64__
+__attribute__((target("prfchw"))) /* else a prefetch for writing is one for reading, and the line comes twice */
+#endif
+void gather_expect(const struct gather *gather, const struct datagram *datagram)
+{
+    const struct slot *slot = &gather->slots[datagram->sbn % TABLE_SIZE];
+    if (slot->state != STATE_OPEN || slot->sbn != datagram->sbn)
+        return;
+    const struct entry *entry = slot->entry;
+    for (size_t at = 0; at < sizeof *entry; at += ARENA_ALIGNMENT)
+        __builtin_prefetch((const uint8_t *)entry + at, 1);
+    /* Past its beginning the processor follows a stream by itself. */
+    const uint8_t *place = entry->symbols + (size_t)datagram->esi * datagram->symbol_size;
+    for (size_t at = 0; at < datagram->symbol_size && at < EXPECTED_BYTES; at += ARENA_ALIGNMENT)
+        __builtin_prefetch(place + at, 1);
 }
 
 enum datagram_drop gather_push(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,

@@ -36,7 +36,7 @@ struct knowledge *knowledge_create(void);
 void knowledge_destroy(struct knowledge *knowledge);
 
 /* From the ledger at the start. Its numbers are settled for longer than the grace. */
-void knowledge_load(struct knowledge *knowledge, const struct knowledge_chain *chain);
+void knowledge_load(struct knowledge *knowledge, const struct knowledge_chain *facts);
 /* A chain's baseline moves to the end of the delivered numbers that follow it without a gap; what was loaded before is
  * then one number. */
 void knowledge_raise_baseline(struct knowledge *knowledge, const uint8_t chain_id[static CHAIN_ID_SIZE]);

@@ -56,9 +56,10 @@ struct publish_job {
     struct verify_report report; /* ranges are freed with the job */
 
     /* The stage's own. */
-    bool checked; /* report is filled */
-    bool renamed; /* only the record of the delivery is left to do */
-    bool told;    /* why it waits was logged */
+    bool checked;  /* report is filled */
+    bool intended; /* the ledger may hold the intent: after a crash the tree in .staging would be delivered as it is */
+    bool renamed;  /* only the record of the delivery is left to do */
+    bool told;     /* why it waits was logged */
     struct publish_job *next;
 };
 

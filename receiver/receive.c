@@ -22,7 +22,7 @@
 #include "receiver/epochs.h"
 
 enum {
-    BUFFER_COUNT = 64, /* a power of two; more would not be filled in one turn, and would not stay in the cache */
+    BUFFER_COUNT = 16,
     BUFFER_COUNT_MIN = 16,
     BUFFER_GROUP = 0,
     CONTROL_SIZE = 64, /* UDP_GRO and SO_RXQ_OVFL take 24 bytes each */
@@ -96,6 +96,8 @@ static void take_datagram(struct receive *receive, uint8_t *bytes, size_t size, 
         reason = DATAGRAM_DROP_LANE;
     if (reason == DATAGRAM_OK)
         reason = epochs_check(receive->epochs, &datagram);
+    if (reason == DATAGRAM_OK)
+        epochs_expect(receive->epochs, &datagram);
     if (reason == DATAGRAM_OK)
         reason = datagram_open(bytes, &datagram, receive->key);
     if (reason == DATAGRAM_OK)

@@ -13,7 +13,7 @@
 #include "proto/identity.h"
 
 enum { HEX_SIZE = 2 * CHAIN_ID_SIZE + 1 };
-#define HEARTBEAT_MISSING_NS (10 * CLOCK_SECOND_NS) /* ten of them in a row */
+#define HEARTBEAT_MISSING_NS (5 * CLOCK_SECOND_NS) /* five of them in a row */
 #define RECENT_NS            (60 * CLOCK_SECOND_NS)
 #define QUARANTINE_RECENT_NS (600 * CLOCK_SECOND_NS)
 

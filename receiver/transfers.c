@@ -278,9 +278,10 @@ static void take_loss(struct transfers *transfers, const struct writer_loss *los
         return;
     assembly->state = ASSEMBLY_OPEN;
     if (log_limit_pass(&transfers->space_limit, transfers->now_ns, &suppressed))
-        log_error("%s/.staging: writing failed: %s; what was lost of %s/%s counts as missing (%llu more since the last "
+        log_error("%s/.staging: writing %s%s%s failed: %s; what was lost counts as missing (%llu more since the last "
                   "such message)",
-                  transfers->setup.intake->path, strerror(loss->error), assembly->channel, assembly->name,
+                  transfers->setup.intake->path, assembly->channel, assembly->announced ? "/" : "",
+                  assembly->announced ? assembly->name : "a transfer not announced yet", strerror(loss->error),
                   (unsigned long long)suppressed);
     struct assembly_artifact *artifact = assembly_artifact(assembly, loss->index);
     if (artifact != NULL)

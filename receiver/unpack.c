@@ -35,6 +35,7 @@ static void take_announce(struct unpack *unpack, const struct unpack_source *sou
         return;
     if (!open_signed(unpack, source, frame, &message))
         return;
+    assert(frame->transfer_id != NULL); /* frame_parse_signed() has seen it */
     if (message_decode_announce(message.body, message.body_size, &announce) == STATUS_OK &&
         memcmp(announce.transfer_id, frame->transfer_id, TRANSFER_ID_SIZE) == 0)
         unpack->handler->announce(unpack->context, source, &announce);

@@ -12,7 +12,13 @@
 
 #include "common/log.h"
 
-enum { PIECES = 64, TRASH_NAME_SIZE = 32 };
+enum {
+    PIECES = 64,
+    TRASH_NAME_SIZE = 32,
+    WRITEBACK_AT = 8 << 20, /* bytes written to a file after which the kernel is asked to put them on the disk */
+};
+
+#define WRITEBACK_MARK UINT64_C(1) /* in the user data: a file and not an operation */
 
 struct transfer;
 
@@ -21,6 +27,8 @@ struct file {
     struct transfer *transfer;
     struct assembly_artifact *artifact; /* NULL: the file of small artifacts, or one that was detached */
     unsigned under_way;
+    uint64_t dirty; /* bytes written since the last writeback was asked for */
+    bool in_writeback;
     struct file *older, *newer; /* by use */
     struct file *next_of_transfer;
 };
@@ -333,12 +341,46 @@ static void advance(struct operation *operation, size_t written)
     }
 }
 
+/*
+ * Left to itself the kernel collects dirty pages up to a tenth of the memory, and the fsync at the end of a large
+ * transfer would hold up all deliveries for as long as the disk takes for them. Errors are the fsync's to tell.
+ */
+static void start_writeback(struct writer *writer, struct file *file)
+{
+    struct io_uring_sqe *sqe = ring_sqe(writer->setup.ring);
+    io_uring_prep_sync_file_range(sqe, file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    io_uring_sqe_set_data64(sqe, (uintptr_t)file | WRITEBACK_MARK);
+    file->dirty = 0;
+    file->in_writeback = true;
+    file->under_way++;
+    file->transfer->under_way++;
+    writer->under_way++;
+}
+
+static void end_writeback(struct writer *writer, struct file *file)
+{
+    struct transfer *transfer = file->transfer;
+    file->in_writeback = false;
+    file->under_way--;
+    transfer->under_way--;
+    tell_idle(writer, transfer);
+}
+
 void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe)
 {
-    struct operation *operation = io_uring_cqe_get_data(cqe);
+    uint64_t data = io_uring_cqe_get_data64(cqe);
     writer->under_way--;
-    if (cqe->res > 0)
+    if ((data & WRITEBACK_MARK) != 0) {
+        end_writeback(writer, (struct file *)(uintptr_t)(data & ~WRITEBACK_MARK));
+        return;
+    }
+    struct operation *operation = io_uring_cqe_get_data(cqe);
+    if (cqe->res > 0) {
         advance(operation, (size_t)cqe->res);
+        operation->file->dirty += (size_t)cqe->res;
+        if (operation->file->dirty >= WRITEBACK_AT && !operation->file->in_writeback)
+            start_writeback(writer, operation->file);
+    }
     if (operation->count > 0 && (cqe->res > 0 || cqe->res == -EINTR || cqe->res == -EAGAIN)) {
         submit(writer, operation);
         return;

@@ -20,6 +20,7 @@ struct carrier {
     const char *interface;
     int fd;
     bool up;
+    uint32_t losses;
 };
 
 /* Asks for the state of the interface by name; the answer arrives like an event. */
@@ -41,6 +42,16 @@ static bool ask(const struct carrier *carrier)
     request.attribute.rta_len = (unsigned short)RTA_LENGTH(name_size);
     request.header.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof request.info) + RTA_LENGTH(name_size));
     return send(carrier->fd, &request, request.header.nlmsg_len, 0) == (ssize_t)request.header.nlmsg_len;
+}
+
+static void take_losses(struct carrier *carrier, const struct nlmsghdr *message)
+{
+    const struct ifinfomsg *info = NLMSG_DATA(message);
+    unsigned left = (unsigned)IFLA_PAYLOAD(message);
+    for (const struct rtattr *attribute = IFLA_RTA(info); RTA_OK(attribute, left);
+         attribute = RTA_NEXT(attribute, left))
+        if (attribute->rta_type == IFLA_CARRIER_DOWN_COUNT && RTA_PAYLOAD(attribute) >= sizeof carrier->losses)
+            memcpy(&carrier->losses, RTA_DATA(attribute), sizeof carrier->losses);
 }
 
 static bool is_ours(const struct carrier *carrier, const struct nlmsghdr *message)
@@ -66,6 +77,7 @@ static void take_message(struct carrier *carrier, const struct nlmsghdr *message
     const struct ifinfomsg *info = NLMSG_DATA(message);
     carrier->up = message->nlmsg_type == RTM_NEWLINK && (info->ifi_flags & IFF_UP) != 0 &&
                   (info->ifi_flags & (IFF_LOWER_UP | IFF_LOOPBACK)) != 0;
+    take_losses(carrier, message);
 }
 
 void carrier_read(struct carrier *carrier)
@@ -90,6 +102,12 @@ void carrier_read(struct carrier *carrier)
              message = NLMSG_NEXT(message, left))
             take_message(carrier, message);
     }
+}
+
+void carrier_ask(struct carrier *carrier)
+{
+    (void)ask(carrier); /* the answer is there when the send returns */
+    carrier_read(carrier);
 }
 
 enum status carrier_open(const char *interface, struct carrier **carrier)
@@ -130,4 +148,9 @@ int carrier_fd(const struct carrier *carrier)
 bool carrier_is_up(const struct carrier *carrier)
 {
     return carrier->up;
+}
+
+uint32_t carrier_losses(const struct carrier *carrier)
+{
+    return carrier->losses;
 }

@@ -3,6 +3,7 @@
 #define DIODECAST_SENDER_CARRIER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/status.h"
 
@@ -15,7 +16,11 @@ void carrier_close(struct carrier *carrier);
 int carrier_fd(const struct carrier *carrier);
 /* Reads what the kernel has to say. */
 void carrier_read(struct carrier *carrier);
+/* Asks for the present state: events may come up to a second late. */
+void carrier_ask(struct carrier *carrier);
 /* Set up, and with a carrier; an interface that was removed has none. */
 bool carrier_is_up(const struct carrier *carrier);
+/* How often it was lost since the interface exists (IFLA_CARRIER_DOWN_COUNT, Linux 4.16). */
+uint32_t carrier_losses(const struct carrier *carrier);
 
 #endif

@@ -64,6 +64,13 @@ static void remove_marker(int channel_fd, const struct claim_item *entry)
     (void)unlinkat(channel_fd, marker, 0);
 }
 
+static bool is_immutable(int channel_fd, const char *name)
+{
+    struct statx meta;
+    return statx(channel_fd, name, AT_SYMLINK_NOFOLLOW, 0, &meta) == 0 &&
+           (meta.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+}
+
 /* Says, for an item that could not be claimed, what the operator can do. errno tells why. */
 static void block(const struct batch *batch, size_t index, const char *step)
 {
@@ -81,12 +88,16 @@ static void block(const struct batch *batch, size_t index, const char *step)
         snprintf(entry->message, sizeof entry->message,
                  "uid %u may not take items out of %s%s%s: run \"setfacl -m u:%u:rwx '%s%s%s'\"", uid, spool, slash,
                  channel, uid, spool, slash, channel);
+    else if (error == EPERM && is_immutable(fd, entry->item.name))
+        snprintf(entry->message, sizeof entry->message, "is immutable: run \"chattr -R -ia '%s%s%s/%s'\"", spool, slash,
+                 channel, name);
     else if (error == EACCES || error == EPERM)
-        snprintf(
-            entry->message, sizeof entry->message,
-            "belongs to uid %u and may not be moved by uid %u: run \"setfacl -R -m u:%u:rwX '%s%s%s/%s'\" (or keep "
-            "CAP_DAC_OVERRIDE for the sender; \"lsattr\" shows an immutable one)",
-            (unsigned)entry->probe.owner, uid, uid, spool, slash, channel, name);
+        snprintf(entry->message, sizeof entry->message,
+                 "belongs to uid %u and may not be moved by uid %u: run \"setfacl -R -m u:%u:rwX '%s%s%s/%s'\" (or "
+                 "keep CAP_DAC_OVERRIDE for the sender)",
+                 (unsigned)entry->probe.owner, uid, uid, spool, slash, channel, name);
+    else if (error == ENOENT)
+        snprintf(entry->message, sizeof entry->message, "%s/.sending was removed: restart the sender", spool);
     else if (error == EXDEV)
         snprintf(entry->message, sizeof entry->message,
                  "%s%s%s is on another file system than %s: run \"umount '%s%s%s'\" and keep the channel inside the "
@@ -192,12 +203,13 @@ static void move(struct batch *batch, size_t index)
         drop_transfer(entry);
 }
 
-/* Takes the claim back: the item goes to where it was. */
+/* Takes the claim back: the item goes to where it was, and waits for its quiet time. */
 static void undo(const struct batch *batch, struct claim_item *entry)
 {
     struct transfer *transfer = entry->transfer;
     char name[SHOWN_SIZE];
     enum status status = filing_give_back(batch->claim->dirs, transfer->id, entry->item.channel, transfer->name);
+    entry->given_back = status == STATUS_OK;
     if (status == STATUS_EXISTS) {
         snprintf(entry->message, sizeof entry->message,
                  "was still written to when it was claimed, and could not go back because a new item has its name");
@@ -276,7 +288,7 @@ static void record_results(struct batch *batch)
     size_t next = 0;
     for (size_t i = 0; i < batch->intent_count; i++) {
         memcpy(changes[i].id, batch->intents[i].id, TRANSFER_ID_SIZE);
-        changes[i].state = LEDGER_RETURNED;
+        changes[i].state = LEDGER_FORGOTTEN;
     }
     for (size_t i = 0; i < batch->count; i++) {
         struct claim_item *entry = &batch->items[i];
@@ -284,6 +296,8 @@ static void record_results(struct batch *batch)
             continue;
         while (memcmp(changes[next].id, entry->transfer->id, TRANSFER_ID_SIZE) != 0)
             next++;
+        if (entry->verdict != SETTLE_TAKE && !entry->given_back)
+            changes[next].state = LEDGER_RETURNED; /* still in .sending: the next start moves it back */
         if (entry->verdict == SETTLE_TAKE) {
             changes[next].state = entry->refused ? LEDGER_FAILED : LEDGER_CLAIMED;
             changes[next].bytes = entry->transfer->total_bytes;
@@ -305,7 +319,7 @@ void claim_batch(const struct claim *claim, struct claim_item *items, size_t cou
     assert(batch.intents != NULL);
     for (size_t i = 0; i < count; i++) {
         items[i].transfer = NULL;
-        items[i].refused = items[i].probed = false;
+        items[i].refused = items[i].probed = items[i].given_back = false;
         items[i].message[0] = '\0';
         probe_and_judge(&batch, i);
     }

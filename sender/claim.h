@@ -28,6 +28,7 @@ struct claim_item {
     enum settle_verdict verdict;
     bool probed;
     struct probe probe;
+    bool given_back;                  /* it had left the spool and is there again: settle_returned() */
     char message[CLAIM_MESSAGE_SIZE]; /* with SETTLE_BLOCKED: what to do; when refused: why */
     /* and with SETTLE_TAKE either a transfer for the caller to submit or a refusal, filed under .failed. */
     struct transfer *transfer;

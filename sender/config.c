@@ -215,7 +215,7 @@ static void set_max_size(struct conf_context *context, const struct conf_key *ke
     conf_set_size(context, key, name, value, target);
     uint64_t size = loading->config.max_size;
     if (context->problems == problems && (size == 0 || size > LIMIT_TRANSFER_SIZE)) {
-        conf_problem(context, "%s: %s is not between 1 byte and 16TiB", key->key, value);
+        conf_problem(context, "%s: %s is not between 1 byte and 8TiB", key->key, value);
         loading->config.max_size = LIMIT_TRANSFER_SIZE;
     }
 }

@@ -28,7 +28,6 @@ enum {
 
 #define PROGRESS_LIMIT_NS  (10 * CLOCK_SECOND_NS)  /* without a heartbeat or a send error: the send thread is stuck */
 #define UNKNOWN_RECENT_NS  (600 * CLOCK_SECOND_NS) /* how long a refused lease counts */
-#define RETAIN_INTERVAL_NS (60 * CLOCK_SECOND_NS)
 
 struct control {
     struct control_setup setup;
@@ -280,6 +279,12 @@ static void end_claim(struct control *control, struct claim_item *done)
     uint64_t now = now_ns();
     if (probe != NULL && probe->writers == PROBE_UNKNOWN && item->watched)
         control->writers_unknown_ns = now;
+    if (done->given_back) {
+        struct settle_item back = *item;
+        back.watched = spool_came_back(control->setup.spool, item->channel, item->name);
+        settle_returned(control->setup.settle, &back, now);
+        return;
+    }
     if (settle_done(control->setup.settle, item, done->verdict, probe, done->message, now)) {
         char name[SHOWN_SIZE];
         log_warning("%s/%s can't be claimed and stays: %s", channel, printable_name(item->name, name, sizeof name),

@@ -41,7 +41,7 @@ enum status filing_take(const struct spooldirs *dirs, int channel_fd, const char
     identity_transfer_text(id, text);
     *directory_fd = -1;
     if (mkdirat(dirs->sending, text, PRIVATE_MODE) != 0)
-        return status_of_errno();
+        return status_from_errno(errno); /* no STATUS_NOT_FOUND here: it is not the item that is missing */
     int fd = openat(dirs->sending, text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && renameat2(channel_fd, name, fd, name, RENAME_NOREPLACE) == 0) {
         *directory_fd = fd;

@@ -15,7 +15,8 @@
  * is not said the caller flushes the directories itself, once for a batch. Any thread.
  */
 
-/* Makes .sending/ID and moves CHANNEL/NAME into it; *directory_fd is .sending/ID. Undone on failure. */
+/* Makes .sending/ID and moves CHANNEL/NAME into it; *directory_fd is .sending/ID. Undone on failure. STATUS_NOT_FOUND
+ * when there is no such item. */
 MUST_CHECK enum status filing_take(const struct spooldirs *dirs, int channel_fd, const char *name,
                                    const uint8_t id[static TRANSFER_ID_SIZE], int *directory_fd);
 

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { EXPECTED_BYTES = 1536, CACHE_LINE = 64 }; /* further on the processor follows a stream by itself */
+
 void group_init(struct group *group, uint16_t depth)
 {
     *group = (struct group){.blocks = calloc(depth, sizeof *group->blocks),
@@ -50,6 +52,15 @@ void group_fill(const struct group *group, uint16_t index, uint8_t esi, struct d
     datagram->group_index = group->indexes[index];
     datagram->sbn = group->first_sbn + group->indexes[index];
     datagram->block_hash = block->block_hash;
+}
+
+void group_expect(const struct group *group, uint16_t index, uint8_t esi)
+{
+    if (index >= group->count || esi >= group->totals[index])
+        return;
+    const uint8_t *symbol = group->blocks[index]->symbols + (size_t)esi * group->symbol_size;
+    for (size_t at = 0; at < group->symbol_size && at < EXPECTED_BYTES; at += CACHE_LINE)
+        __builtin_prefetch(symbol + at);
 }
 
 uint8_t group_repair_min(const struct group *group)

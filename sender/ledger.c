@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sodium.h>
-#include <stdbool.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +32,7 @@ struct ledger {
     struct db *db;
     pthread_mutex_t mutex;
     uint8_t chain_id[CHAIN_ID_SIZE];
+    atomic_bool failing;
 };
 
 /* Reads the chain id, or makes one in a new database. */
@@ -104,8 +105,10 @@ static enum status begin(struct ledger *ledger)
 {
     pthread_mutex_lock(&ledger->mutex);
     enum status status = db_begin(ledger->db);
-    if (status != STATUS_OK)
-        pthread_mutex_unlock(&ledger->mutex);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    atomic_store(&ledger->failing, true);
+    pthread_mutex_unlock(&ledger->mutex);
     return status;
 }
 
@@ -116,8 +119,14 @@ static enum status end(struct ledger *ledger, enum status status)
         status = db_commit(ledger->db);
     if (status != STATUS_OK)
         db_rollback(ledger->db);
+    atomic_store(&ledger->failing, status != STATUS_OK);
     pthread_mutex_unlock(&ledger->mutex);
     return status;
+}
+
+bool ledger_is_failing(const struct ledger *ledger)
+{
+    return atomic_load(&ledger->failing);
 }
 
 enum status ledger_next_epoch(struct ledger *ledger, uint32_t at_least, uint32_t *counter)
@@ -201,6 +210,17 @@ enum status ledger_claim(struct ledger *ledger, const struct ledger_transfer *tr
     return end(ledger, status);
 }
 
+static enum status forget_claim(struct ledger *ledger, const uint8_t id[static TRANSFER_ID_SIZE])
+{
+    static const char sql[] = "DELETE FROM transfer WHERE id = ?1 AND sequence IS NULL";
+    sqlite3_stmt *statement;
+    enum status status = db_prepare(ledger->db, sql, &statement);
+    if (status != STATUS_OK)
+        return status;
+    sqlite3_bind_blob(statement, 1, id, TRANSFER_ID_SIZE, SQLITE_STATIC);
+    return db_run(ledger->db, statement);
+}
+
 static enum status apply_one(struct ledger *ledger, const struct ledger_change *change, int64_t now_ns)
 {
     static const char sql[] = "UPDATE transfer SET state = ?2, bytes = iif(?2 = 2, ?3, bytes), finished_at_ns ="
@@ -208,6 +228,8 @@ static enum status apply_one(struct ledger *ledger, const struct ledger_change *
     _Static_assert(LEDGER_CLAIMED == 2 && LEDGER_SENT == 4 && LEDGER_FAILED == 5 && LEDGER_RETURNED == 6,
                    "the statement names these states");
     sqlite3_stmt *statement;
+    if (change->state == LEDGER_FORGOTTEN)
+        return forget_claim(ledger, change->id);
     enum status status = db_prepare(ledger->db, sql, &statement);
     if (status != STATUS_OK)
         return status;

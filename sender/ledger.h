@@ -2,6 +2,7 @@
 #ifndef DIODECAST_SENDER_LEDGER_H
 #define DIODECAST_SENDER_LEDGER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,12 +17,13 @@
 struct ledger;
 
 enum ledger_state {
+    LEDGER_FORGOTTEN = 0, /* in a change only: the intent was not carried out, and nothing is kept of it */
     LEDGER_CLAIMING = 1, /* intent recorded; the item may still be in the spool */
     LEDGER_CLAIMED = 2,  /* in .sending/ID/NAME */
     LEDGER_SEALED = 3,   /* has a sequence number and signed bytes */
     LEDGER_SENT = 4,
     LEDGER_FAILED = 5,
-    LEDGER_RETURNED = 6, /* back in the spool, or never claimed */
+    LEDGER_RETURNED = 6, /* back in the spool */
     LEDGER_EXPIRED = 7,  /* sent, and no longer retained */
 };
 
@@ -65,6 +67,8 @@ struct ledger_seal {
 /* Opens or creates state/sender.db; makes the chain id on creation. */
 MUST_CHECK enum status ledger_open(const char *state_directory, struct ledger **ledger);
 void ledger_close(struct ledger *ledger);
+/* Whether the newest change could not be recorded. Any thread, without waiting. */
+bool ledger_is_failing(const struct ledger *ledger);
 void ledger_chain_id(const struct ledger *ledger, uint8_t chain_id[static CHAIN_ID_SIZE]);
 /*
  * Moves the epoch counter to the larger of its next value and `at_least`, and commits. One call a start, with the wall

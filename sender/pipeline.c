@@ -131,6 +131,7 @@ static enum status create_lanes(struct pipeline *pipeline)
     const struct config *config = pipeline->config;
     char total[UNITS_TEXT_SIZE], block[UNITS_TEXT_SIZE];
     uint64_t bytes = 0;
+    assert(config->lanes >= 1);
     for (unsigned i = 0; i < config->lanes; i++) {
         enum status status = lane_create(config, i, pipeline->read_bell, &pipeline->lanes[i]);
         if (status != STATUS_OK)
@@ -264,8 +265,7 @@ void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters
     }
     if (pipeline->read != NULL)
         counters->payload_bytes_read = read_bytes(pipeline->read);
-    if (pipeline->seal != NULL)
-        counters->ledger_stalled = seal_stalled(pipeline->seal);
+    counters->ledger_stalled = ledger_is_failing(pipeline->ledger);
 }
 
 /* What is still under way was recorded; the next start takes it up again. */

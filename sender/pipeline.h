@@ -30,13 +30,14 @@ struct pipeline_counters {
     uint64_t message_too_long;   /* EMSGSIZE: the MTU is wrong */
     uint64_t heartbeats_sent;
     bool paused; /* no carrier */
-    bool ledger_stalled;
+    bool ledger_stalled; /* nothing can be recorded */
 };
 
 /* Opens sockets, allocates all buffers (and logs the bound), starts nothing. Problems are logged with what to do. */
 MUST_CHECK enum status pipeline_create(const struct config *config, const struct signature_key *key,
                                        struct ledger *ledger, struct mailbox *finished, struct pipeline **pipeline);
-/* Takes the transfer; before or after pipeline_start(). */
+/* Takes the transfer; before or after pipeline_start(), but before it when it was sealed before a restart: no heartbeat
+ * may call its number settled. */
 void pipeline_submit(struct pipeline *pipeline, struct transfer *transfer);
 MUST_CHECK enum status pipeline_start(struct pipeline *pipeline);
 void pipeline_set_carrier(struct pipeline *pipeline, bool up);

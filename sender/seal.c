@@ -43,7 +43,6 @@ struct seal {
     struct mailbox *inbox;
     struct worker *worker;
     atomic_bool stopping;
-    atomic_bool stalled;
     struct transfer *batch[BATCH_SIZE];
     struct candidate candidates[BATCH_SIZE];
     struct ledger_seal records[BATCH_SIZE];
@@ -186,7 +185,6 @@ static bool commit(struct seal *seal, size_t count)
             break;
         for (size_t i = 0; i < count; i++)
             free(records[i].signed_bytes);
-        atomic_store(&seal->stalled, true);
         /* Without the commit nothing may be sent; the ledger says CLAIMED, so that the next start takes it up again. */
         if (atomic_load(&seal->stopping))
             return false;
@@ -196,7 +194,6 @@ static bool commit(struct seal *seal, size_t count)
             doorbell_wait(seal->bell, RETRY_NS);
         doorbell_disarm(seal->bell);
     }
-    atomic_store(&seal->stalled, false);
     return true;
 }
 
@@ -285,11 +282,6 @@ enum status seal_start(struct ledger *ledger, const struct signature_key *key, s
 void seal_submit(struct seal *seal, struct transfer *transfer)
 {
     mailbox_post(seal->inbox, &transfer->entry);
-}
-
-bool seal_stalled(const struct seal *seal)
-{
-    return atomic_load(&seal->stalled);
 }
 
 void seal_stop(struct seal *seal)

@@ -15,8 +15,8 @@
  * and signs its manifest, and records sequence, chain and signed bytes in one ledger transaction for all transfers that
  * wait. A transfer that comes with an outcome other than TRANSFER_PENDING (the read stage could not read it) is only
  * ended. A transfer that changed gets outcome TRANSFER_RETURNED, one whose manifest exceeds the limit TRANSFER_REFUSED;
- * then signed_bytes hold a Signed(Abort) instead and sequence is 0. A ledger that fails is retried each second and
- * shows in seal_stalled(). The item is not looked at any more afterwards: directory_fd is closed and -1.
+ * then signed_bytes hold a Signed(Abort) instead and sequence is 0. A ledger that fails is retried each second.
+ * The item is not looked at any more afterwards: directory_fd is closed and -1.
  */
 struct seal;
 
@@ -28,7 +28,6 @@ MUST_CHECK enum status seal_start(struct ledger *ledger, const struct signature_
                                   seal_committed *committed, void *context, struct seal **seal);
 /* Takes the transfer; it comes back through `sealed`. Any thread. */
 void seal_submit(struct seal *seal, struct transfer *transfer);
-bool seal_stalled(const struct seal *seal); /* the ledger refuses; any thread */
 /* Finishes what was submitted and ends the thread. */
 void seal_stop(struct seal *seal);
 

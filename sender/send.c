@@ -15,6 +15,7 @@
 #include "common/ring.h"
 #include "common/socket.h"
 #include "common/worker.h"
+#include "sender/carrier.h"
 #include "sender/encode.h"
 #include "sender/group.h"
 #include "sender/interleave.h"
@@ -22,6 +23,7 @@
 
 #define TRAIN_SPAN_NS    CLOCK_MILLISECOND_NS         /* most that one train takes on the link */
 #define BURST_SPAN_NS    (2 * CLOCK_MILLISECOND_NS)   /* train and credit together */
+#define CARRIER_LOOK_NS  (100 * CLOCK_MILLISECOND_NS) /* between two looks for a carrier that was lost */
 #define BEAT_PATIENCE_NS (250 * CLOCK_MILLISECOND_NS) /* that a beat waits for the end of a group */
 enum {
     RING_ENTRIES = 128,
@@ -57,7 +59,11 @@ struct send_stage {
     uint64_t beat_due_ns, beat_number;
     uint64_t next_sbn, next_sequence;
     uint64_t taken; /* blocks popped from `filled` */
-    bool was_idle, carrier_was_up;
+    bool was_idle;
+    struct carrier *watch; /* NULL: it does not matter */
+    uint32_t losses;       /* of the carrier, when it was last known to be there */
+    bool down;             /* it is not, or not for long */
+    uint64_t look_ns;      /* when to look for it again */
 
     struct send_counters counters; /* the thread's; published below */
     _Atomic uint64_t published[8];
@@ -138,6 +144,7 @@ static bool send_train(struct send_stage *stage, struct group *group, uint64_t n
                                 .salt = stage->setup.salt};
     unsigned limit = train_length(stage, group), count = 0;
     while (count < limit && interleave_next(&group->order, &index, &esi)) {
+        group_expect(group, (uint16_t)(index + 1), esi);
         group_fill(group, index, esi, &datagram);
         datagram.sequence = stage->next_sequence++;
         train_add(stage->yard, &datagram, group->blocks[index]->symbols + (size_t)esi * group->symbol_size);
@@ -225,6 +232,15 @@ static bool beat_is_due(const struct send_stage *stage, uint64_t now_ns)
     return now_ns >= stage->beat_due_ns + (stage->set.sending->count > 0 ? BEAT_PATIENCE_NS : 0);
 }
 
+/* The kernel tells of a loss up to a second late, but counts it at once. */
+static bool carrier_was_lost(struct send_stage *stage)
+{
+    if (stage->watch == NULL)
+        return false;
+    carrier_ask(stage->watch);
+    return !carrier_is_up(stage->watch) || carrier_losses(stage->watch) != stage->losses;
+}
+
 /* One step of work; false when there is nothing to do before *deadline_ns or an event. */
 static bool step(struct send_stage *stage, uint64_t now_ns)
 {
@@ -246,7 +262,9 @@ static bool step(struct send_stage *stage, uint64_t now_ns)
         if (interleave_is_done(&stage->beat.order) && send_train(stage, stage->set.sending, now_ns))
             return true;
         if (group_is_out(stage->set.sending)) {
-            end_sending(stage, now_ns);
+            stage->down = carrier_was_lost(stage);
+            if (!stage->down)
+                end_sending(stage, now_ns);
             return true;
         }
         return take_block(stage, now_ns);
@@ -267,6 +285,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t deadline_ns(const struct send_stage *stage)
 {
+    if (stage->down)
+        return atomic_load(&stage->carrier) ? stage->look_ns : UINT64_MAX;
     uint64_t earliest_ns = train_retry_ns(stage->yard);
     if (stage->beat.count == 0)
         earliest_ns = earlier(earliest_ns, stage->beat_due_ns + (stage->set.sending->count > 0 ? BEAT_PATIENCE_NS : 0));
@@ -306,24 +326,40 @@ static void wait(struct send_stage *stage, uint64_t deadline)
     ring_wait(&stage->ring, clock_monotonic_ns(), deadline);
 }
 
-/* What was sent since the carrier went is lost: the group under way starts anew; a held one is repeated anyway. */
-static void carrier_is_back(struct send_stage *stage, uint64_t now_ns)
+/*
+ * Told by the control thread or found at the end of a group. The carrier counts as back when it was there at two looks
+ * and not lost between them. What was sent meanwhile is lost: the group under way starts anew; a held one is repeated
+ * anyway.
+ */
+static bool link_is_up(struct send_stage *stage, uint64_t now_ns)
 {
-    if (stage->set.sending->count > 0)
-        interleave_start(&stage->set.sending->order, stage->set.sending->totals, stage->set.sending->count);
+    struct group *group = stage->set.sending;
+    if (!atomic_load(&stage->carrier)) {
+        stage->down = true;
+        return false;
+    }
+    if (!stage->down)
+        return true;
+    if (now_ns < stage->look_ns)
+        return false;
+    if (carrier_was_lost(stage)) {
+        stage->losses = carrier_losses(stage->watch);
+        stage->look_ns = now_ns + CARRIER_LOOK_NS;
+        return false;
+    }
+    stage->down = false;
+    if (group->count > 0)
+        interleave_start(&group->order, group->totals, group->count);
     stage->beat_due_ns = now_ns;
     pace_resume(&stage->pace, now_ns);
+    return true;
 }
 
 static bool round_of_work(struct send_stage *stage)
 {
     uint64_t now_ns = clock_monotonic_ns();
     reap(stage);
-    bool carrier = atomic_load(&stage->carrier);
-    if (carrier && !stage->carrier_was_up)
-        carrier_is_back(stage, now_ns);
-    stage->carrier_was_up = carrier;
-    if (!carrier)
+    if (!link_is_up(stage, now_ns))
         return take_block(stage, now_ns);
     train_retry(stage->yard, now_ns);
     return step(stage, now_ns);
@@ -353,7 +389,7 @@ static void loop(struct send_stage *stage)
         if (!round_of_work(stage) && !atomic_load(&stage->stopping)) {
             if (stage->set.sending->count == 0)
                 stage->was_idle = true;
-            wait(stage, atomic_load(&stage->carrier) ? deadline_ns(stage) : UINT64_MAX);
+            wait(stage, deadline_ns(stage));
         }
         doorbell_disarm(bell);
     }
@@ -400,7 +436,7 @@ enum status send_create(const struct send_setup *setup, struct send_stage **stag
     group_init(&made->beat, 1);
     made->beat_block.symbols = malloc(HEARTBEAT_PAYLOAD_SIZE + (size_t)LIMIT_REPAIR_SYMBOLS * config->symbol_size);
     assert(made->beat_block.symbols != NULL);
-    made->was_idle = made->carrier_was_up = true;
+    made->was_idle = true;
     atomic_store(&made->carrier, true);
     sem_init(&made->started, 0, 0);
     if (setup->secret != NULL)
@@ -410,6 +446,10 @@ enum status send_create(const struct send_setup *setup, struct send_stage **stag
     assert(port_fits);
     (void)port_fits;
     enum status status = socket_open_sender(&made->to, SEND_BUFFER, &made->fd);
+    if (status == STATUS_OK && config->carrier_required && config->interface[0] != '\0')
+        status = carrier_open(config->interface, &made->watch);
+    if (made->watch != NULL)
+        made->losses = carrier_losses(made->watch);
     if (status != STATUS_OK) {
         send_destroy(made);
         return status;
@@ -454,6 +494,7 @@ void send_destroy(struct send_stage *stage)
     group_deinit(&stage->beat);
     free(stage->beat_block.symbols);
     linkkey_destroy(stage->key);
+    carrier_close(stage->watch);
     if (stage->fd >= 0)
         close(stage->fd);
     sem_destroy(&stage->started);

@@ -149,7 +149,7 @@ static uint64_t due_ns(const struct settle *settle, const struct entry *entry)
         if (item->rule->complete == CONFIG_COMPLETE_RENAME && item->how == SETTLE_CREATED)
             return NEVER;
         if (item->how == SETTLE_MOVED)
-            return entry->not_before_ns;
+            return later(entry->quiet_since_ns, entry->not_before_ns);
     }
     return later(entry->quiet_since_ns + quiet_ns, entry->not_before_ns);
 }
@@ -291,27 +291,81 @@ void settle_mark(struct settle *settle, const char *channel, const char *name, b
     reset(settle, entry);
 }
 
+/* The later an entry is due, the nearer to the root: what is replaced first is on top. */
+static void sift_down(struct entry **heap, size_t count)
+{
+    for (size_t i = 0;;) {
+        size_t latest = i;
+        for (size_t child = 2 * i + 1; child <= 2 * i + 2 && child < count; child++)
+            if (heap[child]->due_ns > heap[latest]->due_ns)
+                latest = child;
+        if (latest == i)
+            return;
+        struct entry *moved = heap[i];
+        heap[i] = heap[latest];
+        heap[latest] = moved;
+        i = latest;
+    }
+}
+
+static void sift_up(struct entry **heap, size_t i)
+{
+    while (i > 0 && heap[(i - 1) / 2]->due_ns < heap[i]->due_ns) {
+        struct entry *moved = heap[i];
+        heap[i] = heap[(i - 1) / 2];
+        heap[(i - 1) / 2] = moved;
+        i = (i - 1) / 2;
+    }
+}
+
+/* Up to `capacity` entries of one priority that may be tried, those that are due longest; in no order. */
+static size_t find_due(const struct settle *settle, enum config_priority priority, uint64_t now_ns,
+                       struct entry **heap, size_t capacity)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < settle->bucket_count && capacity > 0; i++) {
+        for (struct entry *entry = settle->buckets[i]; entry != NULL; entry = entry->next) {
+            if (entry->item.rule->priority != priority || entry->due_ns > now_ns)
+                continue;
+            if (count < capacity) {
+                heap[count] = entry;
+                sift_up(heap, count++);
+            } else if (entry->due_ns < heap[0]->due_ns) {
+                heap[0] = entry;
+                sift_down(heap, count);
+            }
+        }
+    }
+    return count;
+}
+
+static int compare_due(const void *a, const void *b)
+{
+    const struct entry *x = *(struct entry *const *)a, *y = *(struct entry *const *)b;
+    return (x->due_ns > y->due_ns) - (x->due_ns < y->due_ns);
+}
+
 size_t settle_take(struct settle *settle, uint64_t now_ns, const size_t room[static CONFIG_PRIORITY_COUNT],
                    struct settle_item *items, size_t capacity)
 {
     size_t count = 0;
+    struct entry **due = calloc(capacity, sizeof(struct entry *));
+    assert(due != NULL);
     for (int priority = 0; priority < CONFIG_PRIORITY_COUNT; priority++) {
-        size_t taken = 0;
-        for (size_t i = 0; i < settle->bucket_count; i++) {
-            for (struct entry *entry = settle->buckets[i]; entry != NULL; entry = entry->next) {
-                if (count == capacity || taken == room[priority])
-                    break;
-                if (entry->item.rule->priority != (enum config_priority)priority || entry->due_ns > now_ns)
-                    continue;
-                entry->out = true;
-                entry->touched = false;
-                entry->renewed = false;
-                entry->due_ns = NEVER;
-                items[count++] = entry->item;
-                taken++;
-            }
+        size_t left = capacity - count;
+        size_t taken = find_due(settle, (enum config_priority)priority, now_ns, due,
+                                room[priority] < left ? room[priority] : left);
+        if (taken > 0)
+            qsort(due, taken, sizeof(struct entry *), compare_due);
+        for (size_t i = 0; i < taken; i++) {
+            due[i]->out = true;
+            due[i]->touched = false;
+            due[i]->renewed = false;
+            due[i]->due_ns = NEVER;
+            items[count++] = due[i]->item;
         }
     }
+    free(due);
     return count;
 }
 

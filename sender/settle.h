@@ -75,8 +75,8 @@ void settle_scan_begin(struct settle *settle);
 void settle_scan_end(struct settle *settle);
 
 /*
- * Takes out up to `capacity` items that may be tried, most urgent first and at most room[priority] of each; returns how
- * many. Each must come back through settle_done().
+ * Takes out up to `capacity` items that may be tried, most urgent first, of equally urgent ones those that are due
+ * longest, and at most room[priority] of each; returns how many. Each must come back through settle_done().
  */
 size_t settle_take(struct settle *settle, uint64_t now_ns, const size_t room[static CONFIG_PRIORITY_COUNT],
                    struct settle_item *items, size_t capacity);

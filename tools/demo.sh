@@ -12,7 +12,8 @@ pids=()
 
 say() { printf '\n== %s\n' "$*"; }
 run() {
-    printf '   $ %s\n' "${*//$scratch\//}"
+    local shown=${*//$scratch\//}
+    printf '   $ %s\n' "${shown//$build\//}"
     "$@"
 }
 fail() {
@@ -134,32 +135,33 @@ tick=(sleep 0.1)
 wait_for 20 "the receiver's first heartbeat" grep -q '"last_heartbeat_at": "' run-high/status.json 2>/dev/null
 
 say "An operator drops the model first, then all the rest"
-put() { run "$build/diodecast" put "$@" -c sender.conf; }
+put() { run "$build/diodecast" put "$@" -c sender.conf 2>&1 | sed -e "s|$scratch/||" -e '/^   /!s/^/     /'; }
 put outside/model.safetensors models
 put outside/linux-headers trees
 put "$package" debian
 put outside/*.whl wheels
 
 say "On the high side, live (diodecast status run-high/status.json)"
-delivered() { find intake -mindepth 2 -maxdepth 2 -not -path '*/.*' | wc -l; }
-all_there() { [ "$(delivered)" -eq 5 ]; }
-show() {
+status() { "$build/diodecast" status run-high/status.json | sed -e "s|$scratch/||" -e 's/^/   /'; }
+all_there() { grep -q '"delivered_total": 5' run-high/status.json; }
+show() { # on a terminal one picture that moves, else the bars alone
+    local picture
     if [ -t 1 ]; then
-        printf '\033[J\0337'
-        "$build/diodecast" status run-high/status.json | sed 's/^/   /' || true
-        printf '\0338'
+        picture=$(status | cut -c "1-$(tput cols 2>/dev/null || echo 80)")
+        printf '\033[J%s\n\033[%dA' "$picture" "$(wc -l <<<"$picture")"
     else
-        "$build/diodecast" status run-high/status.json | grep -F '%' | sed 's/^/   /' || true
+        status | grep '^ *\[[#-]' || true
     fi
     sleep 1
 }
 tick=(show)
 wait_for 100 "all five transfers" all_there
 if [ -t 1 ]; then printf '\033[J'; fi
-"$build/diodecast" status run-high/status.json | sed 's/^/   /'
+status
 
 say "What arrived, in the order of delivery (the wheels overtook the model)"
 (cd intake && find . -mindepth 2 -maxdepth 2 -not -path '*/.*' -printf '%P\n' | sort -t/ -k2 | sed 's/^/   intake\//')
+tick=(sleep 0.1)
 kill -USR1 "$impair_pid"
 wait_for 10 "the relay's figures" test -s loss.json
 /usr/bin/python3 - <<'END'
@@ -194,4 +196,4 @@ import setuptools
 print("   import setuptools:", setuptools.__version__, "from", setuptools.__file__)
 END
 
-say "Done in $((SECONDS - began)) s: 5 transfers, all of them whole, signed and verified; nothing went back"
+say "Done in $((SECONDS - began)) s: 5 transfers crossed a link that loses, whole, signed and verified"

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/checksum.h"
-#include "common/digest.h"
 #include "common/fec.h"
 #include "proto/datagram.h"
 #include "proto/message.h"
@@ -26,7 +24,6 @@
  */
 enum { SPARE_BLOCKS = 4 };
 #define SEAL_NS          (30 * CLOCK_MILLISECOND_NS) /* at most */
-#define REALTIME_NS      INT64_C(1700000000000000000)
 #define BEAT_PATIENCE_NS (250 * CLOCK_MILLISECOND_NS)
 
 struct held_block {
@@ -159,64 +156,7 @@ void sim_sender_submit(struct sim_sender *sender, struct sim_transfer *transfer)
             (unsigned long long)transfer->total_bytes, transfer->artifact_count, transfer->class);
 }
 
-/* What the seal stage does, with the model ledger. */
-
-static struct manifest_writer *write_statement(const struct sim_transfer *transfer)
-{
-    struct manifest_writer *writer = manifest_writer_create(transfer->channel, transfer->name);
-    for (size_t i = 0; i < transfer->file_count; i++) {
-        const struct sim_file *file = &transfer->files[i];
-        struct manifest_entry entry = {
-            .path = file->path, .kind = file->kind, .size = file->size, .mtime_ns = REALTIME_NS};
-        if (file->kind == MANIFEST_FILE)
-            digest_once(file->bytes, file->size, entry.sha256);
-        manifest_writer_add(writer, &entry);
-        uint64_t chunks = file->kind == MANIFEST_FILE ? manifest_chunk_count(file->size) : 0;
-        if (chunks < 2)
-            continue;
-        uint8_t hashes[2][CHUNK_HASH_SIZE];
-        assert(chunks == 2);
-        checksum128(file->bytes, CHUNK_SIZE, 0, hashes[0]);
-        checksum128(file->bytes + CHUNK_SIZE, file->size - CHUNK_SIZE, 0, hashes[1]);
-        manifest_writer_add_chunk_hashes(writer, hashes[0], 2);
-    }
-    return writer;
-}
-
-static void seal(struct sim_sender *sender, struct sim_transfer *transfer)
-{
-    struct sim_world *world = sender->world;
-    struct manifest_head head = {.sequence = world->newest_sequence + 1, .time_ns = REALTIME_NS};
-    uint8_t *body;
-    size_t body_size;
-    memcpy(head.chain_id, world->chain_id, CHAIN_ID_SIZE);
-    memcpy(head.previous_hash, world->newest_hash, SHA256_SIZE);
-    memcpy(head.transfer_id, transfer->id, TRANSFER_ID_SIZE);
-    snprintf(head.origin_user, sizeof head.origin_user, "alice");
-    struct manifest_writer *writer = write_statement(transfer);
-    manifest_writer_finish(writer, &head, &body, &body_size);
-    manifest_writer_destroy(writer);
-    world->newest_sequence++;
-    digest_once(body, body_size, world->newest_hash);
-    signed_encode(world->key, body, body_size, "simulated", &transfer->signed_bytes, &transfer->signed_size, NULL);
-    free(body);
-    transfer->sequence = world->newest_sequence;
-    heartbeat_sealed(sender->heartbeat, transfer->id, transfer->sequence, world->newest_hash);
-    sim_say(world, "%s sealed as %llu", transfer->name, (unsigned long long)transfer->sequence);
-}
-
-static void make_abort(struct sim_sender *sender, struct reading *reading)
-{
-    struct message_abort message = {.time_ns = REALTIME_NS};
-    uint8_t *body;
-    size_t body_size;
-    memcpy(message.transfer_id, reading->transfer->id, TRANSFER_ID_SIZE);
-    message_abort_reason(&message, "changed while it was read");
-    message_encode_abort(&message, &body, &body_size);
-    signed_encode(sender->world->key, body, body_size, NULL, &reading->signed_bytes, &reading->signed_size, NULL);
-    free(body);
-    reading->aborted = true;
-}
+/* What the seal stage does. */
 
 static void start_copies(struct sim_sender *sender, struct reading *reading)
 {
@@ -248,10 +188,14 @@ static void run_seals(struct sim_sender *sender)
         struct reading *reading = &sender->readings[i];
         if (reading->state != SEALING || reading->seal_due_ns > sender->world->now_ns)
             continue;
-        if (reading->transfer->changes)
-            make_abort(sender, reading);
-        else
-            seal(sender, reading->transfer);
+        struct sim_transfer *transfer = reading->transfer;
+        reading->aborted = transfer->changes;
+        if (reading->aborted) {
+            sim_seal_abort(sender->world, transfer, &reading->signed_bytes, &reading->signed_size);
+        } else {
+            sim_seal(sender->world, transfer);
+            heartbeat_sealed(sender->heartbeat, transfer->id, transfer->sequence, sender->world->newest_hash);
+        }
         start_copies(sender, reading);
     }
 }
@@ -307,7 +251,7 @@ static void pack_announce(struct sim_sender *sender, struct reading *reading)
 {
     const struct sim_transfer *transfer = reading->transfer;
     struct message_announce announce = {
-        .total_bytes = transfer->total_bytes, .artifact_count = transfer->artifact_count, .time_ns = REALTIME_NS};
+        .total_bytes = transfer->total_bytes, .artifact_count = transfer->artifact_count, .time_ns = SIM_REALTIME_NS};
     uint8_t *body, *bytes;
     size_t body_size, size;
     if (sender->capacity - sender->pack.used < PACK_CAPACITY_MIN && sender->pack.used > 0) {
@@ -517,7 +461,7 @@ static void start_beat(struct sim_sender *sender, struct lane *lane)
     lane->beat_due_ns += HEARTBEAT_INTERVAL_NS;
     block->source_symbols =
         heartbeat_build(sender->heartbeat, lane->beats % HEARTBEAT_PADDED_EACH == 0,
-                        REALTIME_NS + (int64_t)sender->world->now_ns, block->symbols, &block->symbol_size);
+                        SIM_REALTIME_NS + (int64_t)sender->world->now_ns, block->symbols, &block->symbol_size);
     block->repair_symbols = datagram_repair_for(block->source_symbols, (uint8_t)sender->config.source_symbols,
                                                 (uint8_t)sender->config.repair_symbols);
     block->block_hash =

@@ -17,6 +17,8 @@
  * All that happens follows from the seed.
  */
 
+#define SIM_REALTIME_NS INT64_C(1700000000000000000) /* the wall clock at virtual time 0 */
+
 struct sim_random {
     uint64_t state;
 };
@@ -147,6 +149,12 @@ void sim_link_send(struct sim_link *link, const uint8_t *header, const uint8_t *
 uint64_t sim_link_deadline_ns(const struct sim_link *link);
 /* The next packet that is due; valid until the next call. */
 const struct sim_packet *sim_link_take(struct sim_link *link);
+
+/* seal.c: the seal stage, with the model ledger; the next number of the chain, and the bytes to send. */
+void sim_seal(struct sim_world *world, struct sim_transfer *transfer);
+/* Owner of the bytes is the caller. */
+void sim_seal_abort(const struct sim_world *world, const struct sim_transfer *transfer, uint8_t **signed_bytes,
+                    size_t *signed_size);
 
 /* sender.c: one run of the sender, from start to crash. */
 struct sim_sender;

@@ -72,19 +72,29 @@ def fast_scratch(request):
     yield from _scratch(request, memory if roomy else None)
 
 
-@pytest.fixture
-def pair(scratch):
-    """A factory: pair(damage={...}, ...) starts a pair over loopback (harness.Pair)."""
+def _pairs(directory):
     made = []
 
     def make(**options):
-        made.append(harness.Pair(scratch, **options))
+        made.append(harness.Pair(directory, **options))
         return made[-1].start()
 
     yield make
     for one in made:
         if one.relay:
             one.relay.stop()
+
+
+@pytest.fixture
+def pair(scratch):
+    """A factory: pair(damage={...}, ...) starts a pair over loopback (harness.Pair)."""
+    yield from _pairs(scratch)
+
+
+@pytest.fixture
+def fast_pair(fast_scratch):
+    """As pair, in fast_scratch."""
+    yield from _pairs(fast_scratch)
 
 
 @pytest.fixture

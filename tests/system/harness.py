@@ -320,9 +320,17 @@ class Receiver(Daemon):
                           lambda: f"{count} deliveries, {len(self.deliveries(channel))} there; status {self.status()}",
                           watch=[self.intake, *self.intake.iterdir()], alive=[self.program])
 
-    def wait_heard(self, timeout=30):
-        """Until a heartbeat of a sender was accepted: the baseline of its chain is set."""
-        return self.wait_status(lambda status: status.get("link", {}).get("last_heartbeat_at"), "a heartbeat", timeout)
+    def newest_epoch(self):
+        """The newest run of a sender that a signed heartbeat has confirmed; 0: none."""
+        return max((one["epoch"] for one in self.status().get("senders", [])), default=0)
+
+    def wait_heard(self, after=0, timeout=30):
+        """
+        Until a heartbeat of a sender was accepted: the baseline of its chain is set. `after` is an earlier
+        newest_epoch(): then until a later run was heard.
+        """
+        return self.wait_status(lambda status: any(one["epoch"] > after for one in status.get("senders", [])),
+                                "a heartbeat", timeout)
 
 
 class Impairer(Program):

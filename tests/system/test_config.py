@@ -21,6 +21,7 @@ SENDER = [
     ("sender", "settle", "5 parsecs", "time"),
     ("sender", "settle_tree", "-1s", "time"),
     ("sender", "max_size", "many", "size"),
+    ("sender", "max_size", "9TiB", "8TiB"),
     ("sender", "colour", "blue", "unknown key"),
     ("link", "peer", MISSING, "missing"),
     ("link", "peer", "example.org:4700", "numeric"),
@@ -118,6 +119,29 @@ def test_a_good_configuration_passes_and_starts_nothing(scratch):
         assert daemon.run_once("-n").returncode == 0
         assert not daemon.status_file.exists()
         assert list(daemon.state.iterdir()) == []
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["as it is", "with what is switched off"])
+def test_the_sample_configurations_are_good(scratch, everything):
+    secret, public = harness.make_key(scratch)
+    harness.diodecast("keygen", "--link", scratch / "link.key", check=0)
+    for name in ("spool", "state", "run", "intake", "trusted.d"):
+        (scratch / name).mkdir()
+    (scratch / "trusted.d" / "sender.pub").write_bytes(public.read_bytes())
+    places = {"/etc/diodecast/sender.key": secret, "/etc/diodecast/link.key": scratch / "link.key",
+              "/etc/diodecast/trusted.d": scratch / "trusted.d", "/srv/mirror/intake": scratch / "intake",
+              "/var/spool/diodecast": scratch / "spool", "192.0.2.2": "127.0.0.1"}
+    for side in ("sender", "receiver"):
+        text = (harness.ROOT / side / f"{side}.conf.example").read_text()
+        for place, here in {**places, f"/var/lib/diodecast-{side}": scratch / "state",
+                            f"/run/diodecast-{side}": scratch / "run"}.items():
+            text = text.replace(place, str(here))
+        if everything:
+            text = re.sub(r"^;(?=[a-z_]+ *=)", "", text, flags=re.MULTILINE)
+        config = scratch / f"{side}.conf"
+        config.write_text(text)
+        done = harness.run([harness.BUILD / f"diodecast-{side}", "-c", config, "-n"])
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "[sender]\nspool\n", "spool = /tmp\n", "[sender\n", "[sender]\n\x00\n",

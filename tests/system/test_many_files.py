@@ -8,22 +8,22 @@ import content
 import harness
 
 
-def test_a_tree_of_many_small_files_is_one_transfer(pair, fast_scratch):
+def test_a_tree_of_many_small_files_is_one_transfer(fast_pair, fast_scratch):
     files = int(os.environ.get("DIODECAST_TREE_FILES", "50000"))
     tree = content.make_tree(fast_scratch / "many", files)
     expected = content.facts(tree)
-    both = pair(damage={"drop": "1%"}, link={"rate": "500Mbit/s"})
+    both = fast_pair(damage={"drop": "1%"}, link={"rate": "500Mbit/s"})
     both.sender.drop(tree)
     delivery = both.receiver.wait_delivered("many", timeout=180)
     delivery.check(expected, both.sender.public)
     assert len(both.receiver.deliveries()) == 1
 
 
-def test_two_thousand_loose_files_dropped_at_once_are_all_delivered(pair, scratch):
+def test_two_thousand_loose_files_dropped_at_once_are_all_delivered(fast_pair, fast_scratch):
     count = 2000
-    both = pair(damage={"drop": "1%"}, link={"rate": "500Mbit/s"})
+    both = fast_pair(damage={"drop": "1%"}, link={"rate": "500Mbit/s"})
     channel = both.sender.channel("loose")
-    hidden = scratch / "prepared"
+    hidden = fast_scratch / "prepared"
     hidden.mkdir()
     for number in range(count):
         content.write_file(hidden / f"item-{number}", number * 3, seed=number)
@@ -101,9 +101,12 @@ def test_a_marker_channel_waits_for_the_marker(pair, scratch):
 
 def test_a_rename_channel_does_not_take_what_is_written_in_place(pair, scratch):
     both = pair(channels={"renamed": {"complete": "rename"}})
-    (both.sender.channel("renamed") / "in-place").write_bytes(b"written here")
-    both.sender.drop(content.write_file(scratch / "moved", 10), "renamed")
-    both.receiver.wait_delivered("moved", "renamed")
-    both.sender.copy(content.write_file(scratch / "other", 10))
-    both.receiver.wait_delivered("other")
+    both.sender.drop(content.write_file(scratch / "first", 10), "renamed")
+    both.receiver.wait_delivered("first", "renamed")
+    (both.sender.spool / "renamed" / "in-place").write_bytes(b"written here")
+    both.sender.drop(content.write_file(scratch / "second", 10), "renamed")
+    both.receiver.wait_delivered("second", "renamed")
+    both.sender.wait_status(lambda status: any(one["name"] == "in-place" for one in status["waiting"]),
+                            "the item that waits named")
     assert (both.sender.spool / "renamed" / "in-place").exists()
+    assert len(both.receiver.deliveries()) == 2

@@ -87,11 +87,6 @@ def test_a_consumer_that_takes_deliveries_does_not_confuse_a_restarted_receiver(
     assert len(receiver.deliveries()) == 1
 
 
-def newest_epoch(receiver):
-    """The newest run of the sender that a signed heartbeat has confirmed."""
-    return max((one["epoch"] for one in receiver.status()["senders"]), default=0)
-
-
 def used_sequences(sender):
     with sqlite3.connect(f"file:{sender.state}/sender.db?mode=ro", uri=True) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -119,9 +114,9 @@ def test_kills_of_the_sender_lose_nothing_and_reuse_no_sequence(scratch):
         elif reached == 1:
             sender.wait_status(lambda status: status["last_sequence"] > number - 2, "a sealed transfer")
         sender.kill()
-        before = newest_epoch(receiver)
+        before = receiver.newest_epoch()
         sender.start()
-        wait_until(lambda: newest_epoch(receiver) > before, 20, "the new run heard", alive=[receiver.program])
+        receiver.wait_heard(after=before)
     for name in names:
         receiver.wait_delivered(name)
     sender.wait_status(lambda status: status["queue"]["depth"] == 0, "an empty queue")

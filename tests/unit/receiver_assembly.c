@@ -245,6 +245,25 @@ static void incomplete_only_after_watermark_and_grace(void **state)
     assembly_destroy(assembly);
 }
 
+static void a_forged_watermark_does_not_hide_what_is_incomplete(void **state)
+{
+    (void)state;
+    struct assembly *assembly = fresh();
+    struct fixture_file files[] = {{.path = "tree"}, {.path = "tree/a", .bytes = pattern, .size = 500}};
+    struct assembly_lanes lanes = {.count = 1, .lane[0] = {true, 9, 5}, .confirmed_epoch = 9};
+    push_part(assembly, pattern, 1000, 0, 10, 9, 5, ASSEMBLY_NEW);
+    bind(assembly, files, 2);
+    push_part(assembly, pattern, 1000, 0, 10, UINT64_MAX, UINT64_MAX, ASSEMBLY_DUPLICATE);
+    memcpy(lanes.chain_id, assembly->chain_id, CHAIN_ID_SIZE);
+    lanes.settled_sequence = assembly->sequence - 1;
+    assert_false(assembly_is_incomplete(assembly, &lanes, 50 * SECOND));
+    assert_false(assembly_is_incomplete(assembly, &lanes, 60 * SECOND));
+    lanes.settled_sequence++; /* the sender's signed word for it */
+    assert_false(assembly_is_incomplete(assembly, &lanes, 70 * SECOND));
+    assert_true(assembly_is_incomplete(assembly, &lanes, 73 * SECOND));
+    assembly_destroy(assembly);
+}
+
 static void a_class_without_room_does_not_take_a_transfer_in(void **state)
 {
     (void)state;
@@ -288,6 +307,7 @@ int main(void)
         cmocka_unit_test(parts_of_several_copies_merge),
         cmocka_unit_test(the_manifest_has_the_last_word_on_sizes),
         cmocka_unit_test(incomplete_only_after_watermark_and_grace),
+        cmocka_unit_test(a_forged_watermark_does_not_hide_what_is_incomplete),
         cmocka_unit_test(a_class_without_room_does_not_take_a_transfer_in),
     };
     return cmocka_run_group_tests(tests, make_key, drop_key);

@@ -249,9 +249,11 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     assert_int_equal(catalog_counters(catalog)->not_admitted, 1);
     assert_false(catalog_wants_announce(catalog, &source, first));
     assert_true(catalog_wants_announce(catalog, &source, second));
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000); /* 400 of them are still to come for the first */
+    assert_false(catalog_find(catalog, source.sender_id, second)->admitted);
     catalog_lose(catalog, catalog_find(catalog, source.sender_id, first), 0, 0, 300);
     catalog_close(catalog, catalog_find(catalog, source.sender_id, first), CATALOG_FAILED);
-    send_announce(second, 700);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000);
     send_data(second, 0, 700, 0, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 300);
 }

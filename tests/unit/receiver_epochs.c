@@ -86,6 +86,22 @@ static void expect_flow(uint32_t sender_id, uint64_t epoch, uint64_t sbn)
     epochs_settle(world.epochs, world.now_ns);
 }
 
+/* Holds blocks of the epoch until no more fit. */
+static void expect_room_for_more_than_the_side_arena(uint64_t epoch, uint64_t first_sbn)
+{
+    enum { BLOCKS = 700 };
+    struct block *held[BLOCKS];
+    unsigned count = 0;
+    for (; count < BLOCKS && push_block(1, epoch, first_sbn + count) == DATAGRAM_OK; count++) {
+        held[count] = epochs_pop(world.epochs, world.now_ns);
+        if (held[count] == NULL)
+            break;
+    }
+    assert_true(count * (size_t)(K + R) * SYMBOL > SHARE / 4);
+    for (unsigned i = 0; i < count; i++)
+        epochs_return(world.epochs, held[i]);
+}
+
 static void senders_without_trusted_key_are_dropped(void **state)
 {
     (void)state;
@@ -187,6 +203,34 @@ static void a_true_new_epoch_displaces_a_forged_one_that_is_silent(void **state)
     expect_flow(1, 6, 1);
 }
 
+static void a_flood_of_forged_epochs_makes_few_gathers(void **state)
+{
+    (void)state;
+    unsigned begun = 0;
+    expect_flow(1, 5, 0);
+    progress_confirm_epoch(world.progress, 1, 5);
+    for (uint64_t i = 0; i < 1000; i++) {
+        world.now_ns += SECOND / 10000;
+        begun += push(1, 100 + i, 0, 0) == DATAGRAM_OK;
+    }
+    assert_in_range(begun, 1, 3);
+}
+
+static void a_forged_epoch_that_took_the_main_arena_makes_way_for_the_confirmed_one(void **state)
+{
+    (void)state;
+    expect_flow(1, UINT64_MAX, 0); /* while the true sender was away */
+    expect_flow(1, 6, 0);
+    progress_confirm_epoch(world.progress, 1, 6);
+    for (uint64_t i = 1; i < 10; i++) {
+        world.now_ns += 3 * SECOND / 2;
+        (void)push(1, UINT64_MAX, i, 0);
+        expect_flow(1, 6, i);
+    }
+    assert_int_equal(push(1, UINT64_MAX, 10, 0), DATAGRAM_OK); /* in the side arena now */
+    expect_room_for_more_than_the_side_arena(6, 10);
+}
+
 static void the_confirmed_epoch_always_finds_a_place(void **state)
 {
     (void)state;
@@ -200,24 +244,13 @@ static void the_confirmed_epoch_always_finds_a_place(void **state)
 static void a_new_epoch_gets_the_whole_arena_once_the_old_one_is_silent(void **state)
 {
     (void)state;
-    enum { BLOCKS = 700 };
     expect_flow(1, 5, 0);
     progress_confirm_epoch(world.progress, 1, 5);
     expect_flow(1, 6, 0);
     world.now_ns += EPOCHS_SILENCE_NS;
     expect_flow(1, 6, 1);
     epochs_settle(world.epochs, world.now_ns);
-    /* More than fits the side arena. */
-    struct block *held[BLOCKS];
-    unsigned count = 0;
-    for (; count < BLOCKS && push_block(1, 6, 2 + count) == DATAGRAM_OK; count++) {
-        held[count] = epochs_pop(world.epochs, world.now_ns);
-        if (held[count] == NULL)
-            break;
-    }
-    assert_true(count * (size_t)(K + R) * SYMBOL > SHARE / 4);
-    for (unsigned i = 0; i < count; i++)
-        epochs_return(world.epochs, held[i]);
+    expect_room_for_more_than_the_side_arena(6, 2);
 }
 
 static void progress_tells_the_confirmed_epoch(void **state)
@@ -260,6 +293,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_complete_of_an_ended_epoch_is_still_handed_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(forged_newer_epochs_do_not_disturb_the_running_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_true_new_epoch_displaces_a_forged_one_that_is_silent, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_flood_of_forged_epochs_makes_few_gathers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_forged_epoch_that_took_the_main_arena_makes_way_for_the_confirmed_one, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(the_confirmed_epoch_always_finds_a_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_epoch_gets_the_whole_arena_once_the_old_one_is_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(progress_tells_the_confirmed_epoch, set_up, tear_down),

@@ -19,7 +19,7 @@
 #include "receiver/progress.h"
 #include "receiver/store.h"
 
-enum { SYMBOL_SIZE = 1024, SYMBOLS = 100, PAYLOAD = SYMBOL_SIZE * SYMBOLS, BIG = 5 << 20 };
+enum { SYMBOL_SIZE = 1024, SYMBOLS = 100, PAYLOAD = SYMBOL_SIZE * SYMBOLS, BIG = 13 << 20 };
 
 static char directory[64];
 static char intake_path[80];

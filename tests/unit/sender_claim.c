@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sender/claim.h"
+#include "sender/claim.c" /* for the moment between its steps */
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -158,6 +158,56 @@ static void a_file_that_is_written_to_stays(void **state)
     struct claim_item taken = claim_one(fixture, "a", false);
     assert_int_equal(taken.verdict, SETTLE_TAKE);
     transfer_destroy(taken.transfer);
+}
+
+static void count_row(const struct ledger_transfer *transfer, void *context)
+{
+    (void)transfer;
+    ++*(int *)context;
+}
+
+/* Rows of the ledger in any of the states that a claim can leave. */
+static int count_rows(struct fixture *fixture)
+{
+    int count = 0;
+    for (int one = LEDGER_CLAIMING; one <= LEDGER_EXPIRED; one++)
+        assert_int_equal(ledger_each(fixture->claim.ledger, (enum ledger_state)one, count_row, &count), STATUS_OK);
+    return count;
+}
+
+static void an_item_that_is_opened_for_writing_while_it_is_claimed_goes_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct claim_item entry = item_of("c", "a", false);
+    struct ledger_transfer intent;
+    struct batch batch = {.claim = &fixture->claim, .items = &entry, .count = 1, .intents = &intent};
+    scratch_write(&fixture->spool, "c/a", "a");
+    probe_and_judge(&batch, 0);
+    assert_true(record_intents(&batch));
+    int fd = openat(fixture->spool.fd, "c/a", O_WRONLY | O_CLOEXEC);
+    move(&batch, 0);
+    flush(&batch);
+    assert_false(scratch_exists(&fixture->spool, "c/a"));
+    inspect(&batch, 0);
+    record_results(&batch);
+    close(fd);
+    close(batch.channel_fds[0]);
+    assert_true(entry.given_back);
+    assert_int_equal(entry.verdict, SETTLE_BUSY);
+    assert_true(scratch_exists(&fixture->spool, "c/a"));
+    assert_int_equal(count_names(fixture, ".sending"), 0);
+    assert_int_equal(count_rows(fixture), 0);
+}
+
+static void without_sending_the_item_stays_and_the_operator_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    scratch_write(&fixture->spool, "c/a", "a");
+    assert_int_equal(unlinkat(fixture->spool.fd, ".sending", AT_REMOVEDIR), 0);
+    struct claim_item entry = claim_one(fixture, "a", false);
+    assert_int_equal(entry.verdict, SETTLE_BLOCKED);
+    assert_non_null(strstr(entry.message, ".sending was removed: restart the sender"));
+    assert_int_equal(count_rows(fixture), 0);
 }
 
 static void what_is_not_there_any_more_is_gone(void **state)
@@ -405,6 +455,8 @@ int main(void)
         TEST(a_file_and_a_tree_become_transfers),
         TEST(what_can_not_cross_is_filed_with_its_reason),
         TEST(a_file_that_is_written_to_stays),
+        TEST(an_item_that_is_opened_for_writing_while_it_is_claimed_goes_back),
+        TEST(without_sending_the_item_stays_and_the_operator_is_told),
         TEST(what_is_not_there_any_more_is_gone),
         TEST(an_item_that_may_not_be_moved_stays_with_the_command_that_mends_it),
         TEST(the_marker_goes_with_its_item),

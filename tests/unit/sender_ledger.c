@@ -213,6 +213,31 @@ static void transfers_are_visited_by_state_oldest_first(void **state)
     assert_int_equal(failed, 1);
 }
 
+static void an_intent_that_was_not_carried_out_leaves_no_row(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ledger_transfer found, one = transfer_of(1, "a");
+    struct ledger_change change = {.state = LEDGER_FORGOTTEN};
+    memcpy(change.id, one.id, sizeof change.id);
+    claim(fixture, 1, 2, "a");
+    assert_int_equal(ledger_apply(fixture->ledger, &change, 1), STATUS_OK);
+    assert_int_equal(ledger_find(fixture->ledger, one.id, &found), STATUS_NOT_FOUND);
+    one = transfer_of(2, "a");
+    assert_int_equal(ledger_find(fixture->ledger, one.id, &found), STATUS_OK);
+}
+
+static void a_ledger_that_refuses_says_so_until_it_records_again(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ledger_transfer one = transfer_of(1, "a"), other = transfer_of(2, "a");
+    assert_false(ledger_is_failing(fixture->ledger));
+    assert_int_equal(ledger_claim(fixture->ledger, &one, 1), STATUS_OK);
+    assert_int_not_equal(ledger_claim(fixture->ledger, &one, 1), STATUS_OK);
+    assert_true(ledger_is_failing(fixture->ledger));
+    assert_int_equal(ledger_claim(fixture->ledger, &other, 1), STATUS_OK);
+    assert_false(ledger_is_failing(fixture->ledger));
+}
+
 static void an_unknown_transfer_is_not_found(void **state)
 {
     struct fixture *fixture = *state;
@@ -231,6 +256,8 @@ int main(void)
         TEST(a_batch_that_can_not_be_sealed_whole_leaves_nothing),
         TEST(signed_bytes_come_back_verbatim),
         TEST(transfers_are_visited_by_state_oldest_first),
+        TEST(an_intent_that_was_not_carried_out_leaves_no_row),
+        TEST(a_ledger_that_refuses_says_so_until_it_records_again),
         TEST(an_unknown_transfer_is_not_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -260,6 +260,27 @@ static void the_urgent_come_first_and_each_priority_has_its_room(void **state)
     assert_ptr_equal(items[2].rule, &low_rule);
 }
 
+/* Else, while more comes than the link carries, an unlucky item would wait for ever. */
+static void what_is_due_longest_comes_first(void **state)
+{
+    enum { COUNT = 500, BATCH = 7 };
+    struct settle_item items[BATCH];
+    size_t count, next = 0;
+    for (unsigned i = 0; i < COUNT; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%u", i * 211 % COUNT);
+        see(*state, name, &settle_rule, SETTLE_MOVED, false, START + i * 211 % COUNT);
+    }
+    while ((count = settle_take(*state, START + 2 * SECOND, all_room, items, BATCH)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            char expected[16];
+            snprintf(expected, sizeof expected, "%zu", next++);
+            assert_string_equal(items[i].name, expected);
+        }
+    }
+    assert_int_equal(next, COUNT);
+}
+
 static void what_a_scan_does_not_see_is_forgotten_but_not_what_is_out(void **state)
 {
     struct settle_item item;
@@ -325,6 +346,7 @@ int main(void)
         TEST(a_returned_item_waits_for_its_settle_time_whatever_the_rule),
         TEST(nothing_is_expected_back_over_a_new_item_of_its_name),
         TEST(the_urgent_come_first_and_each_priority_has_its_room),
+        TEST(what_is_due_longest_comes_first),
         TEST(what_a_scan_does_not_see_is_forgotten_but_not_what_is_out),
         TEST(a_frozen_settle_takes_no_newcomers),
         TEST(ten_thousand_items_are_all_taken),
