@@ -12,7 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
+
+#define FAILURE_INTERVAL_NS (10 * CLOCK_SECOND_NS) /* between two messages of a failure that goes on, as a full disk */
 
 enum { STATEMENT_COUNT = 64, BUSY_TIMEOUT_MS = 10000, PRAGMA_SIZE = 64 };
 
@@ -20,6 +23,8 @@ struct db {
     sqlite3 *handle;
     char *file;
     size_t statement_count;
+    struct log_limit failure_limit; /* of the same failure over and over */
+    int failure_code;
     struct {
         const char *sql;
         sqlite3_stmt *statement;
@@ -27,12 +32,17 @@ struct db {
 };
 
 /* Logs what SQLite says and turns it into ours. */
-static enum status failure(const struct db *db, const char *what)
+static enum status failure(struct db *db, const char *what)
 {
     int code = sqlite3_extended_errcode(db->handle);
     int error = sqlite3_system_errno(db->handle);
-    log_error("%s: %s: %s%s%s", db->file, what, sqlite3_errmsg(db->handle), error != 0 ? ": " : "",
-              error != 0 ? strerror(error) : "");
+    uint64_t suppressed;
+    if (code != db->failure_code)
+        db->failure_limit = (struct log_limit){.interval_ns = FAILURE_INTERVAL_NS};
+    db->failure_code = code;
+    if (log_limit_pass(&db->failure_limit, clock_monotonic_ns(), &suppressed))
+        log_error("%s: %s: %s%s%s", db->file, what, sqlite3_errmsg(db->handle), error != 0 ? ": " : "",
+                  error != 0 ? strerror(error) : "");
     errno = error != 0 ? error : EIO;
     switch (code & 0xff) {
     case SQLITE_FULL:

@@ -15,7 +15,7 @@
 
 #include "common/log.h"
 
-enum { PROOF_TIMEOUT_MS = 1000, DISCARD_PORT = 9 };
+enum { PROOF_TIMEOUT_MS = 1000, DISCARD_PORT = 9, BIND_TRIES = 40, BIND_PAUSE_MS = 50 };
 
 _Static_assert(IF_NAMESIZE == 16, "socket_route() hands out names of 16 bytes");
 
@@ -217,6 +217,19 @@ static enum status bind_failure(int fd, const struct socket_address *address)
     }
 }
 
+/* A receiver that was killed holds its port some milliseconds longer, until the kernel has ended its ring; there is
+ * nothing to wait for that tells when. */
+static bool bind_patiently(int fd, const struct socket_address *address)
+{
+    for (unsigned tries = 1;; tries++) {
+        if (bind(fd, (const struct sockaddr *)&address->storage, address->size) == 0)
+            return true;
+        if (errno != EADDRINUSE || tries == BIND_TRIES)
+            return false;
+        (void)poll(NULL, 0, BIND_PAUSE_MS);
+    }
+}
+
 enum status socket_open_receiver(const struct socket_address *address, uint32_t receive_buffer, int *fd,
                                  uint32_t *granted)
 {
@@ -232,7 +245,7 @@ enum status socket_open_receiver(const struct socket_address *address, uint32_t 
         return fail_and_close(made, address, "SO_RXQ_OVFL");
     if (!set_int(made, IPPROTO_UDP, UDP_GRO, 1))
         return fail_and_close(made, address, "UDP_GRO");
-    if (bind(made, (const struct sockaddr *)&address->storage, address->size) != 0)
+    if (!bind_patiently(made, address))
         return bind_failure(made, address);
     /* ENOTCONN is what an unconnected socket reports; that it took effect is seen below. */
     if (shutdown(made, SHUT_WR) != 0 && errno != ENOTCONN)

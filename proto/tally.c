@@ -24,7 +24,7 @@ uint64_t tally_hash_count(const struct manifest_entry *entry)
 static const char *check_file(const struct tally *tally, const struct manifest_entry *entry)
 {
     if (entry->size > LIMIT_ARTIFACT_SIZE)
-        return "is larger than an artifact may be";
+        return "is larger than the 8 TiB that an artifact may have";
     if (entry->size > LIMIT_TRANSFER_SIZE - tally->total_bytes)
         return "makes the transfer larger than it may be";
     if (tally->artifacts == LIMIT_ARTIFACTS)

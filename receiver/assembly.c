@@ -318,7 +318,6 @@ bool assembly_bind(struct assembly *assembly, struct signed_message *message, st
             empty_artifact(assembly, index, artifact, reset, context);
         artifact->size = entry.size;
         artifact->size_known = true;
-        artifact->size_signed = true;
         index++;
     }
     assert(index == head->artifact_count);

@@ -39,7 +39,6 @@ struct assembly_artifact {
     uint64_t size;       /* from the first DATA, or from the manifest */
     struct extents held; /* bytes handed to the writer */
     bool size_known;
-    bool size_signed;
 
     /* The rest is the store's. */
     bool placed;     /* `place` is valid */
@@ -57,6 +56,7 @@ struct assembly {
     enum assembly_state state;
     bool announced;  /* vouched for by a signature: ANNOUNCE or manifest */
     bool admitted;   /* there was room for it when it was announced; data of others is not kept */
+    bool lapsed;     /* the catalog's: without progress for so long that no room is kept for it */
     bool incomplete; /* last answer of assembly_is_incomplete() */
     char channel[LIMIT_CHANNEL_LENGTH + 1];
     char name[LIMIT_COMPONENT_LENGTH + 1];

@@ -116,10 +116,11 @@ static void made_progress(struct catalog *catalog, struct assembly *assembly)
     append_by_progress(catalog, assembly);
 }
 
-/* Bytes that an admitted transfer may still take. */
+/* Bytes that an admitted transfer is still expected to take. */
 static uint64_t outstanding(const struct assembly *assembly)
 {
-    if (!assembly->announced || !assembly->admitted || assembly->total_bytes <= assembly->held_bytes)
+    if (!assembly->announced || !assembly->admitted || assembly->lapsed ||
+        assembly->total_bytes <= assembly->held_bytes)
         return 0;
     return assembly->total_bytes - assembly->held_bytes;
 }
@@ -251,9 +252,20 @@ static bool admit(const struct catalog *catalog, struct assembly *assembly)
     return assembly->admitted;
 }
 
-void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes)
+/* What stands still may never go on: its room is for others, until it does. */
+static void set_lapsed(struct catalog *catalog, struct assembly *assembly, bool lapsed)
+{
+    catalog->reserved_bytes -= outstanding(assembly);
+    assembly->lapsed = lapsed;
+    catalog->reserved_bytes += outstanding(assembly);
+}
+
+void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns)
 {
     catalog->free_bytes = free_bytes;
+    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
+        if (assembly->state == ASSEMBLY_OPEN && !assembly->lapsed && now_ns - assembly->progress_ns >= CATALOG_LAPSE_NS)
+            set_lapsed(catalog, assembly, true);
     for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
         if (assembly->state == ASSEMBLY_OPEN && !assembly->admitted && admit(catalog, assembly))
             catalog->reserved_bytes += outstanding(assembly);
@@ -314,6 +326,8 @@ void catalog_data(struct catalog *catalog, const struct unpack_source *source, c
     switch (outcome) {
     case ASSEMBLY_NEW:
         made_progress(catalog, assembly);
+        if (assembly->lapsed)
+            set_lapsed(catalog, assembly, false);
         tell_if_complete(catalog, assembly);
         break;
     case ASSEMBLY_DUPLICATE:

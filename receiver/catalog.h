@@ -31,6 +31,7 @@ enum {
 #define CATALOG_UNANNOUNCED_BYTES  (UINT64_C(256) << 20) /* of artifacts on disk */
 #define CATALOG_RESERVE            (UINT64_C(16) << 20)  /* free bytes of the intake that admission leaves alone */
 #define CATALOG_IDLE_NS            UINT64_C(10000000000)
+#define CATALOG_LAPSE_NS           UINT64_C(60000000000) /* without progress, until no room is kept for a transfer */
 
 /* Why a transfer was closed. */
 enum catalog_end {
@@ -71,8 +72,9 @@ struct catalog *catalog_create(const struct trust *trust, const struct catalog_a
 /* Destroys all assemblies; what the owner attached must be gone. */
 void catalog_destroy(struct catalog *catalog);
 
-/* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now. */
-void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes);
+/* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now. Now and
+ * then. */
+void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns);
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
                             const uint8_t transfer_id[static TRANSFER_ID_SIZE]);

@@ -5,22 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/prefetch.h"
 #include "receiver/arena.h"
 #include "receiver/loss.h"
+#include "receiver/trail.h"
 
 enum {
     WINDOW_SLACK = 64,  /* SBNs beside twice the depth, for short groups */
     TABLE_SIZE = 16384, /* slots, by SBN; a power of two */
     GROUPS = 16,        /* whose geometry is remembered */
-    HISTORY = 32,       /* samples of where the newest group began */
-    EXPECTED_BYTES = 1536,
 };
-#define HISTORY_STEP_NS UINT64_C(500000000)
 
 /* Groups may overlap where someone forges them: the blocks of an older one reach beyond the end of the newest. */
 _Static_assert(3 * LIMIT_DEPTH + WINDOW_SLACK <= TABLE_SIZE, "no two SBNs of the window share a slot");
 _Static_assert((TABLE_SIZE & (TABLE_SIZE - 1)) == 0, "a remainder is a mask");
-_Static_assert(HISTORY *HISTORY_STEP_NS > GATHER_GIVE_UP_NS, "the history reaches back far enough");
+_Static_assert(TRAIL_SAMPLES *TRAIL_STEP_NS > GATHER_GIVE_UP_NS, "the trail reaches back far enough");
 
 enum block_state {
     STATE_FREE,    /* of an entry: its memory can be reused once all older entries are free; of a slot: nothing known */
@@ -74,10 +73,7 @@ struct gather {
     uint64_t order_next; /* lowest SBN of the newest group that is neither released nor over */
     uint64_t passed;     /* cache of gather_passed_sbn() before entries in use are looked at */
     uint64_t in_window_ns, last_ns;
-    struct {
-        uint64_t at_ns, base;
-    } history[HISTORY]; /* when which group became the newest */
-    unsigned history_next;
+    struct trail trail;
 
     unsigned open, waiting, held;
     uint64_t expiry_ns; /* no open block is given up before */
@@ -231,12 +227,7 @@ static void enter_group(struct gather *gather, unsigned index, uint64_t now_ns)
     }
     gather->newest = index;
     gather->order_next = newest_group(gather)->base;
-    unsigned last = (gather->history_next + HISTORY - 1) % HISTORY;
-    if (!gather->anchored || now_ns >= gather->history[last].at_ns + HISTORY_STEP_NS) {
-        gather->history[gather->history_next].at_ns = now_ns;
-        gather->history[gather->history_next].base = newest_group(gather)->base;
-        gather->history_next = (gather->history_next + 1) % HISTORY;
-    }
+    trail_note(&gather->trail, newest_group(gather)->base, now_ns);
     gather->anchored = true;
     slide_window(gather);
 }
@@ -247,7 +238,7 @@ static void start_anew(struct gather *gather)
     gather_finish(gather);
     memset(gather->slots, 0, sizeof gather->slots);
     memset(gather->groups, 0, sizeof gather->groups);
-    memset(gather->history, 0, sizeof gather->history);
+    gather->trail = (struct trail){0};
     gather->anchored = false;
     gather->previous_depth = 0;
     gather->floor = gather->passed = 0;
@@ -436,21 +427,14 @@ static enum datagram_drop take(struct gather *gather, const struct datagram *dat
     return DATAGRAM_OK;
 }
 
-#ifdef __x86_64__
-__attribute__((target("prfchw"))) /* else a prefetch for writing is one for reading, and the line comes twice */
-#endif
 void gather_expect(const struct gather *gather, const struct datagram *datagram)
 {
     const struct slot *slot = &gather->slots[datagram->sbn % TABLE_SIZE];
     if (slot->state != STATE_OPEN || slot->sbn != datagram->sbn)
         return;
     const struct entry *entry = slot->entry;
-    for (size_t at = 0; at < sizeof *entry; at += ARENA_ALIGNMENT)
-        __builtin_prefetch((const uint8_t *)entry + at, 1);
-    /* Past its beginning the processor follows a stream by itself. */
-    const uint8_t *place = entry->symbols + (size_t)datagram->esi * datagram->symbol_size;
-    for (size_t at = 0; at < datagram->symbol_size && at < EXPECTED_BYTES; at += ARENA_ALIGNMENT)
-        __builtin_prefetch(place + at, 1);
+    prefetch_write(entry, sizeof *entry);
+    prefetch_write(entry->symbols + (size_t)datagram->esi * datagram->symbol_size, datagram->symbol_size);
 }
 
 enum datagram_drop gather_push(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
@@ -473,11 +457,7 @@ static uint64_t over_by_time(const struct gather *gather, uint64_t now_ns)
 {
     if (now_ns >= gather->last_ns + GATHER_GIVE_UP_NS)
         return window_end(gather);
-    uint64_t over = 0;
-    for (unsigned i = 0; i < HISTORY; i++)
-        if (gather->history[i].base > over && now_ns >= gather->history[i].at_ns + GATHER_GIVE_UP_NS)
-            over = gather->history[i].base;
-    return over;
+    return now_ns < GATHER_GIVE_UP_NS ? 0 : trail_base_at(&gather->trail, now_ns - GATHER_GIVE_UP_NS);
 }
 
 static void advance_passed(struct gather *gather, uint64_t now_ns)

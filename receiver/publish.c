@@ -44,10 +44,12 @@ struct publish {
     sem_t started;
     enum status start_status;
     atomic_bool stopping, long_stopping, never;
+    atomic_size_t quarantine_bytes; /* posted and not yet kept */
 
     /* The publish thread's. */
     struct publish_job *ready, **ready_end;
     struct publish_job *waiting, **waiting_end;
+    struct publish_job *chains; /* that could not be stored yet, one job for each */
     uint64_t retry_ns, free_ns, backlog_ns;
     struct publish_facts found;
 
@@ -78,7 +80,14 @@ void publish_job_destroy(struct publish_job *job)
 
 void publish_post(struct publish *publish, struct publish_job *job)
 {
+    if (job->kind == PUBLISH_QUARANTINE)
+        atomic_fetch_add(&publish->quarantine_bytes, job->size);
     mailbox_post(publish->mailbox, &job->entry);
+}
+
+size_t publish_quarantine_bytes(const struct publish *publish)
+{
+    return atomic_load(&publish->quarantine_bytes);
 }
 
 void publish_facts(struct publish *publish, struct publish_facts *facts)
@@ -194,6 +203,41 @@ static void publish_batch(struct publish *publish)
         publish->backlog_ns = 0;
 }
 
+/* Keeps what the ledger did not take for the next try; of one chain the newest. */
+static void keep_chain(struct publish *publish, struct publish_job *job)
+{
+    struct publish_job **link = &publish->chains;
+    while (*link != NULL && memcmp((*link)->chain.chain_id, job->chain.chain_id, CHAIN_ID_SIZE) != 0)
+        link = &(*link)->next;
+    struct publish_job *older = *link;
+    job->next = older == NULL ? NULL : older->next;
+    *link = job;
+    publish_job_destroy(older);
+}
+
+static void store_chain(struct publish *publish, struct publish_job *job)
+{
+    if (ledger_store_chain(publish->ledger, &job->chain) == STATUS_OK) {
+        publish_job_destroy(job);
+        return;
+    }
+    publish->found.ledger_failed = true;
+    if (publish->retry_ns == UINT64_MAX)
+        publish->retry_ns = clock_monotonic_ns() + RETRY_INTERVAL_NS;
+    keep_chain(publish, job);
+}
+
+static void retry_chains(struct publish *publish)
+{
+    struct publish_job *job = publish->chains;
+    publish->chains = NULL;
+    while (job != NULL) {
+        struct publish_job *next = job->next;
+        store_chain(publish, job);
+        job = next;
+    }
+}
+
 /* Puts what waited in front again. */
 static void retry_waiting(struct publish *publish, uint64_t now_ns)
 {
@@ -203,6 +247,7 @@ static void retry_waiting(struct publish *publish, uint64_t now_ns)
     publish->found.waiting = 0;
     publish->found.waiting_for_space = false;
     publish->found.ledger_failed = false;
+    retry_chains(publish);
     if (publish->waiting == NULL)
         return;
     *publish->waiting_end = publish->ready;
@@ -255,18 +300,15 @@ static void take_job(struct publish *publish, struct publish_job *job)
                         job->trash, strerror(errno));
         break;
     case PUBLISH_CHAIN:
-        if (ledger_store_chain(publish->ledger, &job->chain) != STATUS_OK) {
-            publish->found.ledger_failed = true;
-            if (publish->retry_ns == UINT64_MAX)
-                publish->retry_ns = clock_monotonic_ns() + RETRY_INTERVAL_NS;
-        }
-        break;
+        store_chain(publish, job);
+        return;
     case PUBLISH_QUARANTINE: {
         enum status status = quarantine_keep(publish->quarantine, job->sender_id, job->id, job->reason, job->bytes,
                                              job->size, clock_realtime_ns());
         if (status != STATUS_OK && status != STATUS_LIMIT)
             log_warning("a refused manifest can't be kept in %s/.quarantine: %s", publish->intake->path,
                         strerror(errno));
+        atomic_fetch_sub(&publish->quarantine_bytes, job->size);
         break;
     }
     }
@@ -324,6 +366,7 @@ static void run(void *context)
         publish->waiting = job->next;
         answer(publish, job, PUBLISH_STOPPED);
     }
+    retry_chains(publish);
     ring_close(&publish->ring);
 }
 
@@ -354,6 +397,11 @@ static void run_long(void *context)
 
 static void destroy(struct publish *publish)
 {
+    while (publish->chains != NULL) {
+        struct publish_job *next = publish->chains->next;
+        publish_job_destroy(publish->chains);
+        publish->chains = next;
+    }
     mailbox_destroy(publish->mailbox);
     mailbox_destroy(publish->long_mailbox);
     doorbell_destroy(publish->bell);

@@ -82,6 +82,8 @@ MUST_CHECK enum status publish_start(const struct intake *intake, struct ledger 
                                      struct publish **publish);
 void publish_post(struct publish *publish, struct publish_job *job);
 void publish_facts(struct publish *publish, struct publish_facts *facts); /* any thread */
+/* Bytes of refused manifests that were posted and are not yet kept: the poster's bound. Any thread. */
+size_t publish_quarantine_bytes(const struct publish *publish);
 /* Finishes what was posted, except for long verifications, and ends the threads; all results are in the mailbox then.
  * Frees; NULL allowed. */
 void publish_stop(struct publish *publish);

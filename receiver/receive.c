@@ -22,7 +22,7 @@
 #include "receiver/epochs.h"
 
 enum {
-    BUFFER_COUNT = 16,
+    BUFFER_COUNT = 32, /* a power of two; multishot fills no more in one turn, and more would not stay in the cache */
     BUFFER_COUNT_MIN = 16,
     BUFFER_GROUP = 0,
     CONTROL_SIZE = 64, /* UDP_GRO and SO_RXQ_OVFL take 24 bytes each */

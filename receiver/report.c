@@ -19,6 +19,7 @@ enum { HEX_SIZE = 2 * CHAIN_ID_SIZE + 1 };
 
 struct report {
     const char *intake;
+    uint64_t created_ns;
     pthread_mutex_t mutex;
     struct report_snapshot *shown; /* under the mutex */
     struct report_snapshot *spare; /* the filling thread's */
@@ -30,6 +31,7 @@ struct report *report_create(const char *intake)
     if (report == NULL)
         return NULL;
     report->intake = intake;
+    report->created_ns = clock_monotonic_ns();
     pthread_mutex_init(&report->mutex, NULL);
     report->shown = calloc(1, sizeof *report->shown);
     report->spare = calloc(1, sizeof *report->spare);
@@ -329,6 +331,28 @@ static void judge_transfers(const struct report *report, const struct report_sna
         health_clear(health, "manifest_quarantined");
 }
 
+/* Of the senders that were ever heard; as long as there is none since the start, that is told elsewhere. */
+static void judge_senders(const struct report *report, const struct report_snapshot *snapshot, struct health *health,
+                          uint64_t now_ns, int64_t realtime_ns)
+{
+    const struct report_sender *silent = NULL;
+    bool heard = false;
+    for (unsigned i = 0; i < snapshot->sender_count; i++) {
+        const struct report_sender *sender = &snapshot->senders[i];
+        uint64_t since_ns = sender->heard_ns != 0 ? sender->heard_ns : report->created_ns;
+        heard |= sender->heard_ns != 0;
+        if (age_ns(since_ns, now_ns) > HEARTBEAT_MISSING_NS)
+            silent = sender;
+    }
+    if (heard && silent != NULL)
+        health_set(health, HEALTH_DEGRADED, "heartbeat_missing", realtime_ns,
+                   "sender %08x has not been heard for more than %u seconds: is it running, and is the link up? If it "
+                   "is retired, remove its key from trusted_keys and restart the receiver",
+                   silent->sender_id, (unsigned)(HEARTBEAT_MISSING_NS / CLOCK_SECOND_NS));
+    else
+        health_clear(health, "heartbeat_missing");
+}
+
 void report_health(struct report *report, struct health *health, uint64_t now_ns, int64_t realtime_ns)
 {
     struct report_snapshot *snapshot = copy_shown(report);
@@ -336,16 +360,7 @@ void report_health(struct report *report, struct health *health, uint64_t now_ns
         return;
     judge_disk(report, snapshot, health, now_ns, realtime_ns);
     judge_transfers(report, snapshot, health, now_ns, realtime_ns);
-    const struct report_sender *silent = NULL;
-    for (unsigned i = 0; i < snapshot->sender_count; i++)
-        if (snapshot->senders[i].heard_ns != 0 && age_ns(snapshot->senders[i].heard_ns, now_ns) > HEARTBEAT_MISSING_NS)
-            silent = &snapshot->senders[i];
-    if (silent != NULL)
-        health_set(health, HEALTH_DEGRADED, "heartbeat_missing", realtime_ns,
-                   "sender %08x has not been heard for more than %u seconds: is it running, and is the link up?",
-                   silent->sender_id, (unsigned)(HEARTBEAT_MISSING_NS / CLOCK_SECOND_NS));
-    else
-        health_clear(health, "heartbeat_missing");
+    judge_senders(report, snapshot, health, now_ns, realtime_ns);
     free(snapshot);
 }
 

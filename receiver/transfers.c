@@ -17,6 +17,7 @@
 enum {
     FLUSH_AT = 32 << 10,      /* bytes from which a write goes off before they are hashed, so that both run at once */
     QUARANTINES_PER_TICK = 4, /* more refused manifests than that are only counted */
+    QUARANTINE_WAITING = LIMIT_MANIFEST_SIZE + (16 << 20), /* bytes of them that wait for the publish stage, likewise */
 };
 #define LOG_INTERVAL_NS (10 * CLOCK_SECOND_NS)
 
@@ -105,7 +106,8 @@ static void on_refused(void *context, const struct assembly *assembly, const cha
     if (log_limit_pass(&transfers->refused_limit, transfers->now_ns, &suppressed))
         log_warning("a manifest of sender %08x is refused: it %s (%llu more since the last such message)",
                     assembly->sender_id, reason, (unsigned long long)suppressed);
-    if (transfers->quarantines++ >= QUARANTINES_PER_TICK)
+    if (transfers->quarantines++ >= QUARANTINES_PER_TICK ||
+        publish_quarantine_bytes(transfers->setup.publish) + size > QUARANTINE_WAITING)
         return;
     struct publish_job *job = publish_job_create(PUBLISH_QUARANTINE, assembly->sender_id, assembly->id);
     uint8_t *copy = malloc(size);
@@ -423,7 +425,7 @@ void transfers_tick(struct transfers *transfers, uint64_t now_ns)
     transfers->now_ns = now_ns;
     transfers->quarantines = 0;
     publish_facts(transfers->setup.publish, &facts);
-    catalog_set_free_bytes(transfers->catalog, facts.free_bytes);
+    catalog_set_free_bytes(transfers->catalog, facts.free_bytes, now_ns);
     catalog_each(transfers->catalog, judge, &judging);
     senders_store(transfers->senders, transfers->setup.publish, now_ns);
 }

@@ -122,6 +122,7 @@ static struct transfer *make_transfer(const struct settle_item *item, uid_t owne
     owner_name(owner, transfer->origin_user);
     transfer->priority = item->rule->priority;
     transfer->symlinks = item->rule->symlinks;
+    transfer->in_root = item->channel[0] == '\0';
     return transfer;
 }
 
@@ -175,6 +176,7 @@ static bool record_intents(struct batch *batch)
         memcpy(intent->channel, transfer->channel, sizeof intent->channel);
         memcpy(intent->name, transfer->name, sizeof intent->name);
         memcpy(intent->origin_user, transfer->origin_user, sizeof intent->origin_user);
+        intent->in_root = transfer->in_root;
     }
     if (batch->intent_count == 0 ||
         ledger_claim(batch->claim->ledger, batch->intents, batch->intent_count) == STATUS_OK)
@@ -247,8 +249,10 @@ static void flush(struct batch *batch)
 
 bool claim_list(const struct claim *claim, struct transfer *transfer, char reason[static CLAIM_MESSAGE_SIZE])
 {
-    if (scan_item(transfer->directory_fd, transfer->name, transfer->symlinks, claim->config->max_size,
-                  &transfer->listing, reason) != STATUS_OK)
+    /* What is signed is sent, whatever the configuration has become since: the high side knows its number. */
+    bool is_signed = transfer->sequence != 0;
+    if (scan_item(transfer->directory_fd, transfer->name, is_signed ? CONFIG_SYMLINKS_INSIDE : transfer->symlinks,
+                  is_signed ? UINT64_MAX : claim->config->max_size, &transfer->listing, reason) != STATUS_OK)
         return false;
     transfer->total_bytes = transfer->listing->total_bytes;
     transfer->artifact_count = transfer->listing->artifact_count;

@@ -179,7 +179,7 @@ static void item_of(const struct control *control, const struct transfer *transf
                                  .how = SETTLE_RETURNED,
                                  .tree = transfer->tree,
                                  .bytes = transfer->total_bytes};
-    snprintf(item->channel, sizeof item->channel, "%s", filing_directory(transfer->channel, transfer->tree));
+    snprintf(item->channel, sizeof item->channel, "%s", filing_directory(transfer->channel, transfer->in_root));
     memcpy(item->name, transfer->name, sizeof item->name);
 }
 

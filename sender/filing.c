@@ -109,7 +109,7 @@ enum status filing_sent(const struct spooldirs *dirs, const uint8_t id[static TR
     return STATUS_OK;
 }
 
-const char *filing_directory(const char *channel, bool tree)
+const char *filing_directory(const char *channel, bool in_root)
 {
-    return !tree && strcmp(channel, "default") == 0 ? "" : channel;
+    return in_root ? "" : channel;
 }

@@ -35,9 +35,9 @@ MUST_CHECK enum status filing_refuse(const struct spooldirs *dirs, const uint8_t
 MUST_CHECK enum status filing_sent(const struct spooldirs *dirs, const uint8_t id[static TRANSFER_ID_SIZE]);
 
 /*
- * The channel's directory to which an item goes back: a file of channel "default" to the spool itself (""), everything
- * else to the directory of the channel's name.
+ * The channel's directory to which an item goes back: "" is the spool itself, where only files of channel "default" can
+ * have been dropped.
  */
-const char *filing_directory(const char *channel, bool tree);
+const char *filing_directory(const char *channel, bool in_root);
 
 #endif

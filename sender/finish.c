@@ -28,7 +28,7 @@ static enum status give_back(const struct claim *claim, struct finish_item *item
     struct transfer *transfer = item->transfer;
     enum status status = STATUS_EXISTS;
     if (item->may_return)
-        status = filing_give_back(claim->dirs, transfer->id, filing_directory(transfer->channel, transfer->tree),
+        status = filing_give_back(claim->dirs, transfer->id, filing_directory(transfer->channel, transfer->in_root),
                                   transfer->name);
     item->result = FINISH_RETURNED;
     if (status != STATUS_EXISTS)

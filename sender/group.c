@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { EXPECTED_BYTES = 1536, CACHE_LINE = 64 }; /* further on the processor follows a stream by itself */
+#include "common/prefetch.h"
 
 void group_init(struct group *group, uint16_t depth)
 {
@@ -58,9 +58,7 @@ void group_expect(const struct group *group, uint16_t index, uint8_t esi)
 {
     if (index >= group->count || esi >= group->totals[index])
         return;
-    const uint8_t *symbol = group->blocks[index]->symbols + (size_t)esi * group->symbol_size;
-    for (size_t at = 0; at < group->symbol_size && at < EXPECTED_BYTES; at += CACHE_LINE)
-        __builtin_prefetch(symbol + at);
+    prefetch_read(group->blocks[index]->symbols + (size_t)esi * group->symbol_size, group->symbol_size);
 }
 
 uint8_t group_repair_min(const struct group *group)

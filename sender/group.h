@@ -50,6 +50,8 @@ void group_deinit(struct group *group);
 void group_begin(struct group *group, uint64_t first_sbn);
 /* What the group says in the datagram of symbol `esi` of its block `index` (order's numbering). */
 void group_fill(const struct group *group, uint16_t index, uint8_t esi, struct datagram *datagram);
+/* A hint that this symbol is sent soon: starts to load it, if there is one. */
+void group_expect(const struct group *group, uint16_t index, uint8_t esi);
 /* Its smallest number of repair symbols. */
 uint8_t group_repair_min(const struct group *group);
 

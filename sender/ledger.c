@@ -19,7 +19,7 @@ enum { APPLICATION_ID = 0x64634c53 /* "dcLS" */ };
 static const char *const schema[] = {
     "CREATE TABLE sender (one INTEGER PRIMARY KEY CHECK (one = 1), chain_id BLOB NOT NULL, epoch INTEGER NOT NULL);"
     "CREATE TABLE transfer (id BLOB PRIMARY KEY, channel TEXT NOT NULL, name TEXT NOT NULL, origin_user TEXT NOT NULL,"
-    " device INTEGER NOT NULL, inode INTEGER NOT NULL, state INTEGER NOT NULL, claimed_at_ns INTEGER NOT NULL,"
+    " in_root INTEGER NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, state INTEGER NOT NULL, claimed_at_ns INTEGER NOT NULL,"
     " finished_at_ns INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, sequence INTEGER UNIQUE,"
     " reason TEXT);"
     "CREATE INDEX transfer_by_state ON transfer (state, claimed_at_ns);"
@@ -184,7 +184,7 @@ enum status ledger_newest(struct ledger *ledger, uint64_t *sequence, uint8_t has
 static enum status insert_claim(struct ledger *ledger, const struct ledger_transfer *transfer)
 {
     static const char sql[] = "INSERT INTO transfer (id, channel, name, origin_user, device, inode, state,"
-                              " claimed_at_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+                              " claimed_at_ns, in_root) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     sqlite3_stmt *statement;
     enum status status = db_prepare(ledger->db, sql, &statement);
     if (status != STATUS_OK)
@@ -197,6 +197,7 @@ static enum status insert_claim(struct ledger *ledger, const struct ledger_trans
     sqlite3_bind_int64(statement, 6, (int64_t)transfer->inode);
     sqlite3_bind_int(statement, 7, LEDGER_CLAIMING);
     sqlite3_bind_int64(statement, 8, transfer->claimed_at_ns);
+    sqlite3_bind_int(statement, 9, transfer->in_root);
     return db_run(ledger->db, statement);
 }
 
@@ -354,8 +355,8 @@ static void copy_text(char *out, size_t size, sqlite3_stmt *statement, int colum
 }
 
 #define COLUMNS                                                                                                    \
-    "SELECT id, channel, name, origin_user, device, inode, state, claimed_at_ns, finished_at_ns, bytes, sequence " \
-    "FROM transfer "
+    "SELECT id, channel, name, origin_user, device, inode, state, claimed_at_ns, finished_at_ns, bytes, sequence," \
+    " in_root FROM transfer "
 
 /* False when the row is damaged. */
 static bool read_row(sqlite3_stmt *statement, struct ledger_transfer *transfer)
@@ -373,6 +374,7 @@ static bool read_row(sqlite3_stmt *statement, struct ledger_transfer *transfer)
     transfer->finished_at_ns = sqlite3_column_int64(statement, 8);
     transfer->bytes = (uint64_t)sqlite3_column_int64(statement, 9);
     transfer->sequence = (uint64_t)sqlite3_column_int64(statement, 10);
+    transfer->in_root = sqlite3_column_int(statement, 11) != 0;
     return true;
 }
 

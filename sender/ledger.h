@@ -32,6 +32,7 @@ struct ledger_transfer {
     char channel[LIMIT_CHANNEL_LENGTH + 1];
     char name[LIMIT_COMPONENT_LENGTH + 1];
     char origin_user[LIMIT_USER_LENGTH + 1];
+    bool in_root; /* dropped in the spool itself, not in its channel's directory */
     uint64_t device, inode;
     enum ledger_state state;
     int64_t claimed_at_ns, finished_at_ns;

@@ -29,7 +29,7 @@ struct pipeline_counters {
     uint64_t last_send_error_ns; /* monotonic */
     uint64_t message_too_long;   /* EMSGSIZE: the MTU is wrong */
     uint64_t heartbeats_sent;
-    bool paused; /* no carrier */
+    bool paused;         /* no carrier */
     bool ledger_stalled; /* nothing can be recorded */
 };
 

@@ -69,6 +69,9 @@ static struct transfer *make_transfer(const struct claim *claim, const struct le
     memcpy(transfer->origin_user, row->origin_user, sizeof transfer->origin_user);
     transfer->priority = rule->priority;
     transfer->symlinks = rule->symlinks;
+    transfer->in_root = row->in_root;
+    if (row->state == LEDGER_SEALED)
+        transfer->sequence = row->sequence;
     identity_transfer_text(row->id, id);
     transfer->directory_fd = openat(claim->dirs->sending, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return transfer;
@@ -96,7 +99,6 @@ static enum status resume(const struct claim *claim, const struct ledger_transfe
         return status;
     }
     if (row->state == LEDGER_SEALED) {
-        transfer->sequence = row->sequence;
         status = ledger_signed_bytes(claim->ledger, row->sequence, &transfer->signed_bytes, &transfer->signed_size,
                                      transfer->manifest_hash);
     } else {
@@ -181,7 +183,7 @@ static enum status sweep_one(const struct claim *claim, const char *text, const 
     if (row.state == LEDGER_SENT || row.state == LEDGER_EXPIRED)
         return filing_sent(claim->dirs, id);
     if (row.state == LEDGER_RETURNED && is_in(claim->dirs->sending, &row, &tree)) {
-        status = filing_give_back(claim->dirs, id, filing_directory(row.channel, tree), row.name);
+        status = filing_give_back(claim->dirs, id, filing_directory(row.channel, row.in_root), row.name);
         if (status != STATUS_EXISTS)
             return status;
     }

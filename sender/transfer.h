@@ -37,7 +37,8 @@ struct transfer {
     struct listing *listing;
     uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
     uint32_t artifact_count;
-    bool tree; /* the item is a directory */
+    bool tree;    /* the item is a directory */
+    bool in_root; /* it was dropped in the spool itself, and goes back there */
 
     /* Filled by the read stage. */
     uint8_t (*sha256)[SHA256_SIZE];           /* [artifact_count] */

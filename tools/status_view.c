@@ -153,6 +153,17 @@ static void print_drops(const struct view *view, const json_t *drops)
     }
 }
 
+static void print_sending_link(const struct view *view, const json_t *link)
+{
+    fputs("to ", view->stream);
+    print_text(view, link, "peer", "?");
+    fputs(" by ", view->stream);
+    print_text(view, link, "interface", "?");
+    fprintf(view->stream, "%s, %" PRIu64 " datagrams, %" PRIu64 " send errors\n",
+            json_is_false(json_object_get(link, "carrier")) ? " (no carrier)" : "", get_count(link, "datagrams_sent"),
+            get_count(link, "send_errors"));
+}
+
 static void print_link(const struct view *view)
 {
     const json_t *link = json_object_get(view->root, "link");
@@ -160,6 +171,10 @@ static void print_link(const struct view *view)
     if (!json_is_object(link))
         return;
     print_label(view, "link");
+    if (has(link, "peer")) {
+        print_sending_link(view, link);
+        return;
+    }
     const char *separator = "";
     if (json_object_get(link, "last_datagram_at") != NULL) {
         fputs("last datagram ", stream);
@@ -192,6 +207,11 @@ static void print_fec(const struct view *view)
     if (!json_is_object(fec))
         return;
     print_label(view, "fec");
+    if (has(fec, "source_symbols")) {
+        fprintf(view->stream, "%" PRIu64 "+%" PRIu64 " symbols\n", get_count(fec, "source_symbols"),
+                get_count(fec, "repair_symbols"));
+        return;
+    }
     fprintf(view->stream, "%" PRIu64 " blocks, %" PRIu64 " repaired, %" PRIu64 " failed\n",
             get_count(fec, "blocks_total"), get_count(fec, "repaired_total"), get_count(fec, "failed_total"));
 }

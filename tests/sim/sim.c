@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RESTART_NS (1500 * CLOCK_MILLISECOND_NS) /* between two restarts of the same end, at least */
 #define SURVEY_NS  (500 * CLOCK_MILLISECOND_NS)
 #define CLEAR_NS   (20 * CLOCK_SECOND_NS)  /* without loss at the end: longer than giving up and every grace take */
 #define TIMEOUT_NS (600 * CLOCK_SECOND_NS) /* no run takes so long */

@@ -8,7 +8,7 @@ import content
 import harness
 import pytest
 
-RUNS = int(os.environ.get("DIODECAST_LINK_RUNS", "1"))
+RUNS = int(os.environ.get("DIODECAST_LINK_RUNS", "5" if os.environ.get("DIODECAST_LONG") else "1"))
 
 pytestmark = pytest.mark.root
 

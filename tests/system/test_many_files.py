@@ -9,8 +9,7 @@ import harness
 
 
 def test_a_tree_of_many_small_files_is_one_transfer(fast_pair, fast_scratch):
-    files = int(os.environ.get("DIODECAST_TREE_FILES", "50000"))
-    tree = content.make_tree(fast_scratch / "many", files)
+    tree = content.make_tree(fast_scratch / "many", 50_000)
     expected = content.facts(tree)
     both = fast_pair(damage={"drop": "1%"}, link={"rate": "500Mbit/s"})
     both.sender.drop(tree)
@@ -37,8 +36,7 @@ def test_two_thousand_loose_files_dropped_at_once_are_all_delivered(fast_pair, f
 
 
 def test_a_tree_copied_in_place_with_stalls_is_delivered_once_and_whole(pair, scratch):
-    settle = float(os.environ.get("DIODECAST_SETTLE_TREE", "3"))
-    stall = float(os.environ.get("DIODECAST_STALL", "2"))
+    settle, stall = (30, 5) if os.environ.get("DIODECAST_LONG") else (3, 2)
     source = content.make_tree(scratch / "grown", 5)
     paths = sorted(path for path in source.rglob("*") if path.is_file())
     both = pair(sender={"settle_tree": f"{settle:g}s"})

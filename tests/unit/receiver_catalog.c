@@ -239,7 +239,7 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     uint8_t second[TRANSFER_ID_SIZE];
     fixture_id(1, first);
     fixture_id(2, second);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
     send_announce(first, 700);
     send_announce(second, 700);
     send_data(first, 0, 700, 0, 300);
@@ -249,13 +249,42 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     assert_int_equal(catalog_counters(catalog)->not_admitted, 1);
     assert_false(catalog_wants_announce(catalog, &source, first));
     assert_true(catalog_wants_announce(catalog, &source, second));
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000); /* 400 of them are still to come for the first */
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000,
+                           source.now_ns); /* 400 of them are still to come for the first */
     assert_false(catalog_find(catalog, source.sender_id, second)->admitted);
     catalog_lose(catalog, catalog_find(catalog, source.sender_id, first), 0, 0, 300);
     catalog_close(catalog, catalog_find(catalog, source.sender_id, first), CATALOG_FAILED);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
     send_data(second, 0, 700, 0, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 300);
+}
+
+static void a_transfer_that_stands_still_reserves_no_room(void **state)
+{
+    (void)state;
+    uint8_t stuck[TRANSFER_ID_SIZE];
+    uint8_t next[TRANSFER_ID_SIZE];
+    fixture_id(1, stuck);
+    fixture_id(2, next);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
+    send_announce(stuck, 900);
+    send_data(stuck, 0, 900, 0, 100);
+    send_announce(next, 700);
+    assert_false(catalog_find(catalog, source.sender_id, next)->admitted);
+    source.now_ns += CATALOG_LAPSE_NS; /* its sender was given up, or its ABORT got lost */
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 900, source.now_ns);
+    assert_true(catalog_find(catalog, source.sender_id, next)->admitted);
+    send_data(next, 0, 700, 0, 300);
+    assert_int_equal(catalog_find(catalog, source.sender_id, next)->held_bytes, 300);
+    /* It may go on all the same, and then counts again. */
+    send_data(stuck, 0, 900, 100, 100);
+    uint8_t third[TRANSFER_ID_SIZE];
+    fixture_id(3, third);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 400 + 700 + 100, source.now_ns);
+    send_announce(third, 101);
+    assert_false(catalog_find(catalog, source.sender_id, third)->admitted);
+    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 400 + 700 + 101, source.now_ns);
+    assert_true(catalog_find(catalog, source.sender_id, third)->admitted);
 }
 
 static void a_forged_manifest_does_not_kill_the_transfer(void **state)
@@ -370,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unannounced_transfers_share_a_small_quota, begin, end),
         cmocka_unit_test_setup_teardown(unannounced_bytes_are_bounded, begin, end),
         cmocka_unit_test_setup_teardown(what_does_not_fit_the_disk_is_not_admitted, begin, end),
+        cmocka_unit_test_setup_teardown(a_transfer_that_stands_still_reserves_no_room, begin, end),
         cmocka_unit_test_setup_teardown(a_forged_manifest_does_not_kill_the_transfer, begin, end),
         cmocka_unit_test_setup_teardown(a_signed_manifest_that_breaks_the_rules_ends_the_transfer, begin, end),
         cmocka_unit_test_setup_teardown(an_abort_discards_and_is_remembered, begin, end),

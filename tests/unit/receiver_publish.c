@@ -2,6 +2,7 @@
 #include "tests/unit/receiver_fixture.h"
 
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -372,6 +373,72 @@ static void what_can_not_be_published_waits(void **state)
     publish = NULL;
 }
 
+static void sql(const char *text)
+{
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/receiver.db", directory);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void post_chain(uint64_t settled)
+{
+    static const uint8_t no_id[TRANSFER_ID_SIZE];
+    struct publish_job *job = publish_job_create(PUBLISH_CHAIN, sender_id, no_id);
+    job->chain = (struct ledger_chain){.sender_id = sender_id, .newest_sequence = 9, .settled_sequence = settled};
+    publish_post(publish, job);
+}
+
+static void await_ledger(bool failed)
+{
+    struct publish_facts facts;
+    do {
+        doorbell_arm(bell);
+        doorbell_wait(bell, 1000000);
+        doorbell_disarm(bell);
+        publish_facts(publish, &facts);
+    } while (facts.ledger_failed != failed);
+}
+
+static void note_chain(const struct ledger_chain *chain, void *context)
+{
+    *(uint64_t *)context += chain->settled_sequence;
+}
+
+static void a_chain_that_the_ledger_did_not_take_is_stored_later(void **state)
+{
+    (void)state;
+    uint64_t settled = 0;
+    sql("ALTER TABLE chain RENAME TO hidden");
+    post_chain(3);
+    post_chain(4);
+    await_ledger(true);
+    sql("ALTER TABLE hidden RENAME TO chain");
+    await_ledger(false);
+    assert_int_equal(ledger_each_chain(ledger, note_chain, &settled), STATUS_OK);
+    assert_int_equal(settled, 4);
+}
+
+static void refused_manifests_that_wait_are_counted(void **state)
+{
+    (void)state;
+    static const uint8_t no_id[TRANSFER_ID_SIZE];
+    for (int i = 0; i < 20; i++) {
+        struct publish_job *job = publish_job_create(PUBLISH_QUARANTINE, sender_id, no_id);
+        job->size = 1000;
+        job->bytes = calloc(1, job->size);
+        publish_post(publish, job);
+        assert_in_range(publish_quarantine_bytes(publish), 0, 20 * 1000);
+    }
+    while (publish_quarantine_bytes(publish) > 0) {
+        doorbell_arm(bell);
+        doorbell_wait(bell, 1000000);
+        doorbell_disarm(bell);
+    }
+}
+
 /* The state right after the intent was recorded. */
 static struct ledger_delivery interrupt(uint8_t number)
 {
@@ -505,6 +572,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_older_sequence_is_late, begin, end),
         cmocka_unit_test_setup_teardown(many_at_once_are_delivered_once_each, begin, end),
         cmocka_unit_test_setup_teardown(what_can_not_be_published_waits, begin, end),
+        cmocka_unit_test_setup_teardown(a_chain_that_the_ledger_did_not_take_is_stored_later, begin, end),
+        cmocka_unit_test_setup_teardown(refused_manifests_that_wait_are_counted, begin, end),
         cmocka_unit_test_setup_teardown(an_interrupted_delivery_comes_to_one_end, begin, end),
     };
     return cmocka_run_group_tests(tests, make_key, drop_key);

@@ -363,6 +363,61 @@ static void a_restart_takes_up_what_was_under_way_and_keeps_what_was_signed(void
     transfer_destroy(sent);
 }
 
+static void a_file_of_channel_default_goes_back_to_where_it_was_dropped(void **state)
+{
+    struct fixture *fixture = *state;
+    struct recover_result result;
+    struct ledger_change given_up = {.state = LEDGER_RETURNED};
+    scratch_mkdir(&fixture->spool, "default");
+    for (int restart = 0; restart < 2; restart++) {
+        struct claim_item root = item_of("", "same", false), directory = item_of("default", "same", false);
+        scratch_write(&fixture->spool, "same", "root");
+        scratch_write(&fixture->spool, "default/same", "directory");
+        claim_batch(&fixture->claim, &root, 1);
+        claim_batch(&fixture->claim, &directory, 1);
+        struct transfer *transfers[] = {root.transfer, directory.transfer};
+        assert_false(scratch_exists(&fixture->spool, "same") || scratch_exists(&fixture->spool, "default/same"));
+        for (int i = 0; i < 2; i++) {
+            assert_string_equal(transfers[i]->channel, "default");
+            if (restart == 0) {
+                assert_int_equal(finish(fixture, transfers[i], TRANSFER_RETURNED, true), FINISH_RETURNED);
+            } else {
+                memcpy(given_up.id, transfers[i]->id, TRANSFER_ID_SIZE);
+                assert_int_equal(ledger_apply(fixture->claim.ledger, &given_up, 1), STATUS_OK);
+            }
+            transfer_destroy(transfers[i]);
+        }
+        assert_int_equal(recover_run(&fixture->claim, &result), STATUS_OK);
+        free(result.transfers);
+        struct stat meta;
+        assert_int_equal(fstatat(fixture->spool.fd, "same", &meta, 0), 0);
+        assert_int_equal(meta.st_size, strlen("root"));
+        assert_int_equal(fstatat(fixture->spool.fd, "default/same", &meta, 0), 0);
+        assert_int_equal(meta.st_size, strlen("directory"));
+    }
+}
+
+static void a_restart_with_a_smaller_maximum_still_sends_what_was_signed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct recover_result result;
+    scratch_write(&fixture->spool, "c/claimed", "xx");
+    scratch_write(&fixture->spool, "c/sealed", "xx");
+    struct transfer *claimed = claim_one(fixture, "claimed", false).transfer;
+    struct transfer *sealed = claim_one(fixture, "sealed", false).transfer;
+    seal(fixture, sealed);
+    fixture->config.max_size = 1;
+    assert_int_equal(recover_run(&fixture->claim, &result), STATUS_OK);
+    assert_int_equal(result.refused, 1);
+    assert_int_equal(state_of(fixture, claimed->id), LEDGER_FAILED);
+    assert_int_equal(result.count, 1);
+    assert_int_equal(result.transfers[0]->sequence, 1);
+    transfer_destroy(result.transfers[0]);
+    free(result.transfers);
+    transfer_destroy(claimed);
+    transfer_destroy(sealed);
+}
+
 static void a_restart_forgets_intents_that_were_not_carried_out(void **state)
 {
     struct fixture *fixture = *state;
@@ -462,6 +517,8 @@ int main(void)
         TEST(the_marker_goes_with_its_item),
         TEST(a_finished_transfer_is_filed_by_its_outcome),
         TEST(a_restart_takes_up_what_was_under_way_and_keeps_what_was_signed),
+        TEST(a_file_of_channel_default_goes_back_to_where_it_was_dropped),
+        TEST(a_restart_with_a_smaller_maximum_still_sends_what_was_signed),
         TEST(a_restart_forgets_intents_that_were_not_carried_out),
         TEST(what_lies_in_sending_without_reason_is_put_in_order),
         TEST(only_sent_transfers_expire_and_the_oldest_first),

@@ -137,6 +137,18 @@ static void reasons_losses_and_tickets_are_shown(void **state)
                   "990 datagrams, 10 lost (1.00 %)  dropped: late 3\n");
 }
 
+static void each_side_shows_its_own_end_of_the_link(void **state)
+{
+    (void)state;
+    static const char sender[] =
+        "{\"link\":{\"peer\":\"192.0.2.2:4700\",\"interface\":\"eth1\",\"carrier\":false,\"datagrams_sent\":990,"
+        "\"send_errors\":3},\"fec\":{\"source_symbols\":128,\"repair_symbols\":16}}";
+    assert_prints(sender, "to 192.0.2.2:4700 by eth1 (no carrier), 990 datagrams, 3 send errors\n");
+    assert_prints(sender, "fec             128+16 symbols\n");
+    assert_prints("{\"fec\":{\"blocks_total\":7,\"repaired_total\":2,\"failed_total\":1}}",
+                  "7 blocks, 2 repaired, 1 failed\n");
+}
+
 static void names_cannot_steer_the_terminal(void **state)
 {
     (void)state;
@@ -166,6 +178,7 @@ int main(void)
         cmocka_unit_test(an_open_transfer_has_a_bar_and_a_percentage),
         cmocka_unit_test(the_rate_comes_from_two_files),
         cmocka_unit_test(reasons_losses_and_tickets_are_shown),
+        cmocka_unit_test(each_side_shows_its_own_end_of_the_link),
         cmocka_unit_test(names_cannot_steer_the_terminal),
         cmocka_unit_test(bytes_that_are_not_utf8_are_escaped),
     };
