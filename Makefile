@@ -54,7 +54,7 @@ TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
 SENDER_CORE   := schedule pack encode interleave group pace heartbeat
-RECEIVER_CORE := arena gather loss epochs progress decode unpack extents assembly catalog knowledge
+RECEIVER_CORE := arena gather loss trail epochs progress decode unpack extents assembly catalog knowledge
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 
 PROGRAMS := $(OUT)/diodecast-sender $(OUT)/diodecast-receiver $(OUT)/diodecast $(OUT)/diodecast-impair

@@ -26,10 +26,11 @@ enum { SOCKET_TEXT_SIZE = 80 };
 char *socket_address_text(const struct socket_address *address, char text[static SOCKET_TEXT_SIZE]);
 
 /*
- * Receiver: bound (a port in use is tried again for two seconds), SO_RCVBUF raised to `receive_buffer` as far as allowed (*granted says how far), UDP_GRO,
- * SO_RXQ_OVFL, then shutdown(SHUT_WR), which on an unconnected UDP socket reports ENOTCONN and takes effect all the
- * same; then proven: a send to a loopback address must give EPIPE. Logs and returns STATUS_SYSTEM when a step fails,
- * STATUS_DENIED when the socket could still send.
+ * Receiver: bound (a port in use is tried again for two seconds), SO_RCVBUF raised to `receive_buffer` as far as
+ * allowed
+ * (*granted says how far), UDP_GRO, SO_RXQ_OVFL, then shutdown(SHUT_WR), which on an unconnected UDP socket reports
+ * ENOTCONN and takes effect all the same; then proven: a send to its own address, or to loopback when it has none, must
+ * give EPIPE. Logs and returns STATUS_SYSTEM when a step fails, STATUS_DENIED when the socket could still send.
  */
 MUST_CHECK enum status socket_open_receiver(const struct socket_address *address, uint32_t receive_buffer, int *fd,
                                             uint32_t *granted);

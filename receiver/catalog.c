@@ -20,6 +20,7 @@ struct ended {
     bool delivered;
     uint32_t sender_id;
     uint8_t id[TRANSFER_ID_SIZE];
+    uint64_t until_ns; /* UINT64_MAX: for ever */
 };
 
 struct catalog {
@@ -90,7 +91,7 @@ static struct ended *ended_place(struct catalog *catalog, uint32_t sender_id, co
 static void remember_end(struct catalog *catalog, uint32_t sender_id, const uint8_t *id, bool delivered)
 {
     struct ended *ended = ended_place(catalog, sender_id, id);
-    *ended = (struct ended){.used = true, .delivered = delivered, .sender_id = sender_id};
+    *ended = (struct ended){.used = true, .delivered = delivered, .sender_id = sender_id, .until_ns = UINT64_MAX};
     memcpy(ended->id, id, TRANSFER_ID_SIZE);
 }
 
@@ -196,10 +197,12 @@ static struct assembly *open_assembly(struct catalog *catalog, const struct unpa
 }
 
 /* Whether frames of a transfer that is not open lead nowhere; counts why. */
-static bool is_over(struct catalog *catalog, uint32_t sender_id, const uint8_t *id)
+static bool is_over(struct catalog *catalog, const struct unpack_source *source, const uint8_t *id)
 {
+    uint32_t sender_id = source->sender_id;
     const struct ended *ended = ended_place(catalog, sender_id, id);
-    if (ended->used && ended->sender_id == sender_id && memcmp(ended->id, id, TRANSFER_ID_SIZE) == 0) {
+    if (ended->used && source->now_ns < ended->until_ns && ended->sender_id == sender_id &&
+        memcmp(ended->id, id, TRANSFER_ID_SIZE) == 0) {
         catalog->counters.after_delivery += ended->delivered;
         catalog->counters.after_end += !ended->delivered;
         return true;
@@ -222,7 +225,7 @@ static struct assembly *find_or_open(struct catalog *catalog, const struct unpac
         catalog->counters.after_end++;
         return NULL;
     }
-    if (is_over(catalog, source->sender_id, id))
+    if (is_over(catalog, source, id))
         return NULL;
     assembly = open_assembly(catalog, source, id, vouched);
     if (assembly == NULL)
@@ -276,7 +279,7 @@ bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source 
 {
     const struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
     if (assembly == NULL)
-        return !is_over(catalog, source->sender_id, id);
+        return !is_over(catalog, source, id);
     return assembly->state == ASSEMBLY_OPEN && (!assembly->announced || !assembly->admitted);
 }
 
@@ -442,24 +445,27 @@ void catalog_manifest(struct catalog *catalog, const struct unpack_source *sourc
     }
 }
 
-static void end_transfer(struct catalog *catalog, uint32_t sender_id, const uint8_t *id, enum catalog_end end)
+static void end_transfer(struct catalog *catalog, const struct unpack_source *source, const uint8_t *id,
+                         enum catalog_end end, uint64_t until_ns)
 {
-    struct assembly *assembly = catalog_find(catalog, sender_id, id);
-    if (assembly != NULL && assembly->state == ASSEMBLY_OPEN)
+    struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
+    if (assembly != NULL ? assembly->state != ASSEMBLY_OPEN : is_over(catalog, source, id))
+        return;
+    if (assembly != NULL)
         catalog_close(catalog, assembly, end);
-    else if (assembly == NULL && !is_over(catalog, sender_id, id))
-        remember_end(catalog, sender_id, id, false);
+    remember_end(catalog, source->sender_id, id, false);
+    ended_place(catalog, source->sender_id, id)->until_ns = until_ns;
 }
 
 void catalog_abort(struct catalog *catalog, const struct unpack_source *source, const struct message_abort *message)
 {
-    end_transfer(catalog, source->sender_id, message->transfer_id, CATALOG_ABORTED);
+    end_transfer(catalog, source, message->transfer_id, CATALOG_ABORTED, UINT64_MAX);
 }
 
 void catalog_refuse(struct catalog *catalog, const struct unpack_source *source,
                     const uint8_t id[static TRANSFER_ID_SIZE])
 {
-    end_transfer(catalog, source->sender_id, id, CATALOG_REFUSED);
+    end_transfer(catalog, source, id, CATALOG_REFUSED, source->now_ns + CATALOG_REFUSAL_NS);
 }
 
 void catalog_each(struct catalog *catalog, void (*visit)(struct assembly *assembly, void *context), void *context)

@@ -31,6 +31,7 @@ enum {
 #define CATALOG_UNANNOUNCED_BYTES  (UINT64_C(256) << 20) /* of artifacts on disk */
 #define CATALOG_RESERVE            (UINT64_C(16) << 20)  /* free bytes of the intake that admission leaves alone */
 #define CATALOG_IDLE_NS            UINT64_C(10000000000)
+#define CATALOG_REFUSAL_NS         UINT64_C(60000000000) /* that a frame which nobody signed refuses its transfer */
 #define CATALOG_LAPSE_NS           UINT64_C(60000000000) /* without progress, until no room is kept for a transfer */
 
 /* Why a transfer was closed. */

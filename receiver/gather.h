@@ -57,8 +57,8 @@ void gather_move(struct gather *gather, uint8_t *arena, size_t arena_size);
 bool gather_moving(const struct gather *gather);
 
 /*
- * A hint that gather_push() of this datagram may follow: starts to load what it will touch. Consecutive datagrams are of
- * different blocks, so that all of it is far away; the check of the tag is time enough to bring it near.
+ * A hint that gather_push() of this datagram may follow: starts to load what it will touch. Consecutive datagrams are
+ * of different blocks, so that all of it is far away; the check of the tag is time enough to bring it near.
  */
 void gather_expect(const struct gather *gather, const struct datagram *datagram);
 /* Takes one datagram that was parsed, opened and belongs to this sender, lane and epoch; copies its symbol. Returns

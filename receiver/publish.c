@@ -148,7 +148,7 @@ static bool check(struct publish *publish, struct publish_job *job)
         break;
     case VERIFY_FAILED:
         log_error("%s/%s: staged data can't be read: %s; it is given up and must be sent again", job->assembly->channel,
-                  job->assembly->name, strerror(errno));
+                  job->assembly->name, strerror(job->report.error));
         break;
     }
     answer(publish, job, PUBLISH_FAILED);

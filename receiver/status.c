@@ -78,7 +78,6 @@ static json_t *drops_json(const struct receive_counters *counters)
         if (drop != DATAGRAM_DROP_SURPLUS)
             set_count(drops, datagram_drop_name(drop), counters->drops[drop]);
     set_count(drops, "kernel_socket_buffer", counters->kernel_socket_buffer);
-    set_count(drops, "buffer_ring_exhausted", counters->buffer_ring_exhausted);
     set_count(drops, "store_queue_full", counters->store_queue_full);
     return drops;
 }
@@ -108,6 +107,8 @@ static json_t *link_json(const struct status_board *board, const struct pipeline
     set_count(link, "surplus_total", counters->lanes.drops[DATAGRAM_DROP_SURPLUS]);
     json_object_set_new(link, "drops", drops_json(&counters->lanes));
     set_count(link, "receive_buffer_bytes", counters->socket_buffer);
+    /* No drops: the socket's buffer bridges it. */
+    set_count(link, "buffer_ring_exhausted_total", counters->lanes.buffer_ring_exhausted);
     return link;
 }
 

@@ -15,7 +15,7 @@
 
 enum { CLAIM_BATCH = 256, CLAIM_MESSAGE_SIZE = 400 };
 
-/* Borrowed by all calls; used by worker threads, of which only one at a time claims. */
+/* Borrowed by all calls; read by worker threads, of which several may claim different items at once. */
 struct claim {
     const struct config *config;
     const struct spooldirs *dirs;

@@ -17,17 +17,26 @@
 #include "sender/flight.h"
 #include "sender/printable.h"
 #include "sender/retain.h"
+#include "sender/watchdog.h"
 
 enum {
     TICK_MS = 1000,
     CHANGED_MS = 100,     /* least interval of status files */
     WINDOW_RETRY_MS = 25, /* while the window is full: how soon a transfer that was read makes room */
     ONCE_MS = 50,
+    BATCH_SHARE = 16, /* of the descriptors that a batch of claims may have as items, which take two each */
     SHOWN_SIZE = 128,
 };
 
-#define PROGRESS_LIMIT_NS  (10 * CLOCK_SECOND_NS)  /* without a heartbeat or a send error: the send thread is stuck */
-#define UNKNOWN_RECENT_NS  (600 * CLOCK_SECOND_NS) /* how long a refused lease counts */
+#define UNKNOWN_RECENT_NS (600 * CLOCK_SECOND_NS) /* how long a refused lease counts */
+
+/* A batch of claims in a worker thread; one for each priority, for a large tree takes its time. */
+struct claiming {
+    struct control *control;
+    uv_work_t work;
+    struct claim_item *items; /* [claim_batch] */
+    size_t count;             /* 0: no worker is at it */
+};
 
 struct control {
     struct control_setup setup;
@@ -35,12 +44,13 @@ struct control {
     uv_poll_t spool_poll, finished_poll, carrier_poll;
     uv_timer_t tick, claim_timer, status_timer, scan_timer, once_timer;
     uv_signal_t signals[3];
-    uv_work_t claim_work, finish_work;
-    bool claiming, finishing; /* a worker is at it */
-    bool stopping, ended, left_behind;
+    uv_work_t finish_work;
+    bool finishing; /* a worker is at it */
+    bool stopping, ended;
+    bool left_behind; /* something was refused or could not be claimed, or a signal came first */
 
-    struct claim_item *claim_items; /* [CLAIM_BATCH] */
-    size_t claim_count;
+    struct claiming claiming[CONFIG_PRIORITY_COUNT];
+    size_t claim_batch;               /* largest, for each item in it holds descriptors */
     struct finish_item *finish_items; /* [CLAIM_BATCH] */
     bool *finish_expected;            /* [CLAIM_BATCH] the settle stage expects it back */
     size_t finish_count;
@@ -49,7 +59,7 @@ struct control {
     uint64_t sent_total, failed_total, returned_total, last_sequence;
     uint64_t writers_unknown_ns;
     uint64_t status_written_ns;
-    uint64_t beats, errors, progress_ns; /* what the watchdog last saw, and when it moved */
+    struct watchdog watchdog;
     struct retain *retain;
 };
 
@@ -113,19 +123,6 @@ static void changed(struct control *control)
     uv_timer_start(&control->status_timer, on_status_timer, since_ms < CHANGED_MS ? CHANGED_MS - since_ms : 0, 0);
 }
 
-/* Feeds the watchdog only while the data plane shows signs of life. */
-static void feed_watchdog(struct control *control, uint64_t now)
-{
-    struct pipeline_counters counters;
-    pipeline_counters(control->setup.pipeline, &counters);
-    if (counters.heartbeats_sent != control->beats || counters.send_errors != control->errors || counters.paused)
-        control->progress_ns = now;
-    control->beats = counters.heartbeats_sent;
-    control->errors = counters.send_errors;
-    if (now < control->progress_ns + PROGRESS_LIMIT_NS)
-        notify_watchdog();
-}
-
 static void retained(void *context)
 {
     pump(context);
@@ -157,6 +154,7 @@ static void retire(struct control *control, const struct finish_item *item)
         break;
     case FINISH_REFUSED:
         control->failed_total++;
+        control->left_behind = true;
         status_board_refused(control->setup.board, transfer->channel, transfer->name, transfer->reason, realtime);
         break;
     case FINISH_RETURNED:
@@ -265,10 +263,18 @@ static void wait_for_finished(struct control *control)
     }
 }
 
+static bool is_claiming(const struct control *control)
+{
+    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++)
+        if (control->claiming[i].count > 0)
+            return true;
+    return false;
+}
+
 static void work_claim(uv_work_t *work)
 {
-    struct control *control = work->data;
-    claim_batch(control->setup.claim, control->claim_items, control->claim_count);
+    struct claiming *claiming = work->data;
+    claim_batch(claiming->control->setup.claim, claiming->items, claiming->count);
 }
 
 static void end_claim(struct control *control, struct claim_item *done)
@@ -296,6 +302,7 @@ static void end_claim(struct control *control, struct claim_item *done)
         spool_left(control->setup.spool, item->channel, item->name);
     if (done->refused) {
         control->failed_total++;
+        control->left_behind = true;
         status_board_refused(control->setup.board, channel, item->name, done->message, clock_realtime_ns());
     } else {
         submit(control, done->transfer);
@@ -304,13 +311,13 @@ static void end_claim(struct control *control, struct claim_item *done)
 
 static void after_claim(uv_work_t *work, int result)
 {
-    struct control *control = work->data;
+    struct claiming *claiming = work->data;
+    struct control *control = claiming->control;
     (void)result;
-    control->claiming = false;
     (void)spool_read(control->setup.spool, now_ns());
-    for (size_t i = 0; i < control->claim_count; i++)
-        end_claim(control, &control->claim_items[i]);
-    control->claim_count = 0;
+    for (size_t i = 0; i < claiming->count; i++)
+        end_claim(control, &claiming->items[i]);
+    claiming->count = 0;
     changed(control);
     pump(control);
 }
@@ -320,36 +327,41 @@ static void on_claim_timer(uv_timer_t *timer)
     pump(timer->data);
 }
 
-static void start_claims(struct control *control)
+/* Takes what may be tried of one priority. */
+static void start_claiming(struct control *control, int priority, size_t room, uint64_t now)
 {
     struct settle_item taken[CLAIM_BATCH];
-    size_t room[CONFIG_PRIORITY_COUNT];
-    uint64_t now = now_ns();
-    uint64_t next = settle_next_ns(control->setup.settle);
-
-    if (control->claiming || control->stopping)
+    struct claiming *claiming = &control->claiming[priority];
+    size_t rooms[CONFIG_PRIORITY_COUNT] = {0};
+    rooms[priority] = room;
+    if (claiming->count > 0)
         return;
-    uv_timer_stop(&control->claim_timer);
-    if (next == UINT64_MAX)
+    size_t count = settle_take(control->setup.settle, now, rooms, taken, control->claim_batch);
+    if (count == 0)
         return;
-    if (next > now) {
-        uint64_t wait_ms = (next - now) / CLOCK_MILLISECOND_NS + 1;
-        uv_timer_start(&control->claim_timer, on_claim_timer, wait_ms, 0);
-        return;
-    }
-    flight_room(&control->flight, room);
-    size_t count = settle_take(control->setup.settle, now, room, taken, CLAIM_BATCH);
-    if (count == 0) {
-        uv_timer_start(&control->claim_timer, on_claim_timer, WINDOW_RETRY_MS, 0);
-        return;
-    }
     for (size_t i = 0; i < count; i++)
-        control->claim_items[i].item = taken[i];
-    control->claim_count = count;
-    control->claiming = true;
-    int result = uv_queue_work(&control->loop, &control->claim_work, work_claim, after_claim);
+        claiming->items[i].item = taken[i];
+    claiming->count = count;
+    int result = uv_queue_work(&control->loop, &claiming->work, work_claim, after_claim);
     assert(result == 0);
     (void)result;
+}
+
+static void start_claims(struct control *control)
+{
+    size_t room[CONFIG_PRIORITY_COUNT];
+    uint64_t now = now_ns();
+    if (settle_next_ns(control->setup.settle) <= now) {
+        flight_room(&control->flight, room);
+        for (int priority = 0; priority < CONFIG_PRIORITY_COUNT; priority++)
+            start_claiming(control, priority, room[priority], now);
+    }
+    /* What is due and was not taken waits for room, or for the batch before it. */
+    uint64_t next = settle_next_ns(control->setup.settle);
+    uint64_t wait_ms = next > now ? (next - now) / CLOCK_MILLISECOND_NS + 1 : WINDOW_RETRY_MS;
+    uv_timer_stop(&control->claim_timer);
+    if (next != UINT64_MAX)
+        uv_timer_start(&control->claim_timer, on_claim_timer, wait_ms, 0);
 }
 
 static void close_handle(uv_handle_t *handle, void *context)
@@ -363,7 +375,7 @@ static void close_handle(uv_handle_t *handle, void *context)
 static void stop(struct control *control)
 {
     control->stopping = true;
-    if (control->ended || control->claiming || control->finishing || retain_is_busy(control->retain))
+    if (control->ended || is_claiming(control) || control->finishing || retain_is_busy(control->retain))
         return;
     write_status(control);
     control->ended = true;
@@ -374,7 +386,7 @@ static bool is_all_sent(const struct control *control)
 {
     struct settle_totals totals;
     settle_totals(control->setup.settle, &totals);
-    return totals.pending == 0 && control->flight.count == 0 && !control->claiming && !control->finishing &&
+    return totals.pending == 0 && control->flight.count == 0 && !is_claiming(control) && !control->finishing &&
            pipeline_is_idle(control->setup.pipeline);
 }
 
@@ -399,7 +411,8 @@ static void on_once(uv_timer_t *timer)
     if (control->stopping || !is_all_sent(control))
         return;
     settle_totals(control->setup.settle, &totals);
-    control->left_behind = totals.blocked > 0;
+    if (totals.blocked > 0)
+        control->left_behind = true;
     stop(control);
 }
 
@@ -448,12 +461,14 @@ static void on_carrier(uv_poll_t *poll, int status, int events)
 static void on_tick(uv_timer_t *timer)
 {
     struct control *control = timer->data;
+    struct pipeline_counters counters;
     uint64_t now = now_ns();
     char rate[UNITS_TEXT_SIZE];
     if (!control->stopping)
         retain_if_due(control->retain, now);
     write_status(control);
-    feed_watchdog(control, now);
+    pipeline_counters(control->setup.pipeline, &counters);
+    watchdog_feed(&control->watchdog, &counters, now);
     notify_status("%llu transfers sent, %zu under way, %s", (unsigned long long)control->sent_total,
                   control->flight.count, units_format_rate(status_board_rate(control->setup.board), rate));
 }
@@ -465,31 +480,50 @@ static void on_signal(uv_signal_t *handle, int number)
         scan(control);
         return;
     }
+    control->left_behind = true;
     log_notice("%s: stops at the next block boundary", number == SIGTERM ? "SIGTERM" : "SIGINT");
     notify_stopping();
     stop(control);
 }
 
+static void free_control(struct control *control)
+{
+    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++)
+        free(control->claiming[i].items);
+    free(control->finish_items);
+    free(control->finish_expected);
+    flight_deinit(&control->flight);
+    free(control);
+}
+
+static void *allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+    assert(memory != NULL);
+    return memory;
+}
+
 enum status control_create(const struct control_setup *setup, struct control **control)
 {
-    struct control *made = calloc(1, sizeof *made);
-    assert(made != NULL);
+    struct control *made = allocate(1, sizeof *made);
+    size_t usable = setup->descriptor_limit / BATCH_SHARE;
     made->setup = *setup;
-    made->claim_items = calloc(CLAIM_BATCH, sizeof *made->claim_items);
-    made->finish_items = calloc(CLAIM_BATCH, sizeof *made->finish_items);
-    made->finish_expected = calloc(CLAIM_BATCH, sizeof *made->finish_expected);
-    assert(made->claim_items != NULL && made->finish_items != NULL && made->finish_expected != NULL);
-    made->progress_ns = now_ns();
+    made->claim_batch = usable < CLAIM_BATCH ? usable + 1 : CLAIM_BATCH;
+    for (int i = 0; i < CONFIG_PRIORITY_COUNT; i++) {
+        struct claiming *claiming = &made->claiming[i];
+        *claiming = (struct claiming){.control = made, .work = {.data = claiming}};
+        claiming->items = allocate(made->claim_batch, sizeof *claiming->items);
+    }
+    made->finish_items = allocate(CLAIM_BATCH, sizeof *made->finish_items);
+    made->finish_expected = allocate(CLAIM_BATCH, sizeof *made->finish_expected);
+    watchdog_init(&made->watchdog, now_ns());
     made->last_sequence = setup->newest_sequence;
     flight_init(&made->flight, setup->descriptor_limit);
     *control = NULL;
     if (ledger_count_sent(setup->claim->ledger, &made->sent_total, &made->failed_total) != STATUS_OK ||
         uv_loop_init(&made->loop) != 0) {
         log_error("the control thread can't start: the ledger can't be read, or descriptors are missing");
-        free(made->claim_items);
-        free(made->finish_items);
-        free(made->finish_expected);
-        free(made);
+        free_control(made);
         return STATUS_SYSTEM;
     }
     made->retain = retain_create(setup->claim, &made->loop, retained, made);
@@ -532,7 +566,7 @@ static void add_handles(struct control *control)
         uv_signal_init(&control->loop, &control->signals[i]);
         uv_signal_start(&control->signals[i], on_signal, numbers[i]);
     }
-    control->claim_work.data = control->finish_work.data = control;
+    control->finish_work.data = control;
 }
 
 bool control_run(struct control *control)
@@ -546,7 +580,7 @@ bool control_run(struct control *control)
     int left = uv_run(&control->loop, UV_RUN_DEFAULT);
     assert(left == 0 && control->ended);
     (void)left;
-    return !control->left_behind;
+    return !control->setup.once || !control->left_behind;
 }
 
 void control_destroy(struct control *control)
@@ -565,9 +599,5 @@ void control_destroy(struct control *control)
     }
     retain_destroy(control->retain);
     uv_loop_close(&control->loop);
-    free(control->claim_items);
-    free(control->finish_items);
-    free(control->finish_expected);
-    flight_deinit(&control->flight);
-    free(control);
+    free_control(control);
 }

@@ -42,8 +42,8 @@ MUST_CHECK enum status control_create(const struct control_setup *setup, struct 
 /* Takes a transfer of the last run and submits it; before control_run(). */
 void control_resume(struct control *control, struct transfer *transfer);
 /*
- * Runs until SIGTERM or SIGINT, or with `once` until all is sent. Returns false when items stayed behind that could not
- * be claimed (once only).
+ * Runs until SIGTERM or SIGINT, or with `once` until all is sent. Returns false when not all was: items were refused or
+ * could not be claimed, or a signal came first (once only).
  */
 bool control_run(struct control *control);
 /* After the pipeline was stopped: files what it had finished. */

@@ -19,7 +19,8 @@ enum { APPLICATION_ID = 0x64634c53 /* "dcLS" */ };
 static const char *const schema[] = {
     "CREATE TABLE sender (one INTEGER PRIMARY KEY CHECK (one = 1), chain_id BLOB NOT NULL, epoch INTEGER NOT NULL);"
     "CREATE TABLE transfer (id BLOB PRIMARY KEY, channel TEXT NOT NULL, name TEXT NOT NULL, origin_user TEXT NOT NULL,"
-    " in_root INTEGER NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, state INTEGER NOT NULL, claimed_at_ns INTEGER NOT NULL,"
+    " in_root INTEGER NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, state INTEGER NOT NULL, claimed_at_ns "
+    "INTEGER NOT NULL,"
     " finished_at_ns INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, sequence INTEGER UNIQUE,"
     " reason TEXT);"
     "CREATE INDEX transfer_by_state ON transfer (state, claimed_at_ns);"

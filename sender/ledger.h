@@ -18,9 +18,9 @@ struct ledger;
 
 enum ledger_state {
     LEDGER_FORGOTTEN = 0, /* in a change only: the intent was not carried out, and nothing is kept of it */
-    LEDGER_CLAIMING = 1, /* intent recorded; the item may still be in the spool */
-    LEDGER_CLAIMED = 2,  /* in .sending/ID/NAME */
-    LEDGER_SEALED = 3,   /* has a sequence number and signed bytes */
+    LEDGER_CLAIMING = 1,  /* intent recorded; the item may still be in the spool */
+    LEDGER_CLAIMED = 2,   /* in .sending/ID/NAME */
+    LEDGER_SEALED = 3,    /* has a sequence number and signed bytes */
     LEDGER_SENT = 4,
     LEDGER_FAILED = 5,
     LEDGER_RETURNED = 6, /* back in the spool */

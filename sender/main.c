@@ -264,6 +264,8 @@ int main(int argc, char **argv)
         return EX_OSERR;
     }
     prepare_signals();
+    /* libuv's workers: a claim of each priority, finishing and retention at the same time, and one to spare. */
+    (void)setenv("UV_THREADPOOL_SIZE", "6", 0);
     size_t descriptor_limit = raise_descriptor_limit();
 
     code = open_state(&sender);

@@ -104,7 +104,7 @@ static bool hand_over(struct read_stage *stage)
     return progress;
 }
 
-/* Nothing follows for now: what the lanes hold must not wait for more. */
+/* Nothing follows at the moment: what the lanes hold must not wait for more. */
 static void flush(struct read_stage *stage)
 {
     if (stage->open != NULL && stage->pack.used > 0)

@@ -319,8 +319,8 @@ static void sift_up(struct entry **heap, size_t i)
 }
 
 /* Up to `capacity` entries of one priority that may be tried, those that are due longest; in no order. */
-static size_t find_due(const struct settle *settle, enum config_priority priority, uint64_t now_ns,
-                       struct entry **heap, size_t capacity)
+static size_t find_due(const struct settle *settle, enum config_priority priority, uint64_t now_ns, struct entry **heap,
+                       size_t capacity)
 {
     size_t count = 0;
     for (size_t i = 0; i < settle->bucket_count && capacity > 0; i++) {

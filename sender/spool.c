@@ -186,6 +186,8 @@ static bool open_channel(struct spool *spool, const char *directory, struct chan
     *channel = (struct channel){.spool = spool, .directory = directory, .rule = rule_of(spool, directory)};
     const char *name = spool_channel_name(directory);
     const char *wrong = relpath_check_channel(name, strlen(name));
+    if (strcmp(directory, "lost+found") == 0)
+        return false; /* ext4 has one where the spool is a file system of its own */
     if (wrong != NULL) {
         char what[SHOWN_SIZE];
         snprintf(what, sizeof what, "is no channel, for its name %s; rename it", wrong);

@@ -10,6 +10,9 @@ import time
 import content
 import harness
 import pytest
+from waiting import wait_until
+
+EX_TEMPFAIL = 75
 
 
 def mode(path):
@@ -90,6 +93,17 @@ def test_once_sends_what_is_in_the_spool_and_ends(scratch):
         found[name].check(facts, sender.public)
     assert sender.run_once("--once").returncode == 0, "an empty spool is no error"
     assert len(receiver.deliveries()) == 4
+
+
+def test_once_fails_when_not_all_was_sent(scratch):
+    sender = harness.Sender(scratch / "low", f"127.0.0.1:{harness.free_port()}", link={"rate": "1Mbit/s"})
+    os.mkfifo(sender.channel("default") / "refused")
+    assert sender.run_once("--once").returncode == EX_TEMPFAIL
+    assert b"refused" in sender.failed()
+    sender.drop(content.write_file(scratch / "slow", 4 << 20))
+    program = harness.Program("once", sender.arguments("--once"), scratch).start()
+    wait_until(lambda: not (sender.spool / "default" / "slow").exists(), 20, "the claim", alive=[program])
+    assert program.stop() == EX_TEMPFAIL, "interrupted"
 
 
 def test_put_drops_files_and_trees_safely(pair, scratch):
@@ -176,8 +190,8 @@ def test_the_status_files_have_the_fields_that_monitoring_relies_on(pair, scratc
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_daemon_that_is_asked_to_end_does_so_in_order(pair, scratch, name):
-    both = pair()
-    both.sender.drop(content.write_file(scratch / "large", 20 << 20))
+    both = pair(link={"rate": "100Mbit/s"})
+    both.sender.drop(content.write_file(scratch / "large", 60 << 20))
     both.receiver.wait_status(lambda status: status["transfers"]["open"], "a transfer under way")
     for daemon in (both.sender, both.receiver):
         os.kill(daemon.program.pid, getattr(signal, name))

@@ -243,6 +243,14 @@ static void a_scan_finds_what_no_event_told(void **state)
     assert_taken(fixture, "wheels", "a");
 }
 
+static void lost_and_found_of_a_file_system_is_nothing_to_complain_about(void **state)
+{
+    struct fixture *fixture = *state;
+    scratch_mkdir(&fixture->scratch, "lost+found");
+    spool_scan(fixture->spool, fixture->now_ns, clock_realtime_ns());
+    assert_false(spool_trouble(fixture->spool)->unreadable);
+}
+
 static void a_directory_whose_name_is_no_channel_is_named(void **state)
 {
     struct fixture *fixture = *state;
@@ -302,6 +310,7 @@ int main(void)
         TEST(a_rename_channel_takes_only_what_is_renamed_in),
         TEST(a_marker_makes_its_item_due_and_is_none_itself),
         TEST(a_scan_finds_what_no_event_told),
+        TEST(lost_and_found_of_a_file_system_is_nothing_to_complain_about),
         TEST(a_directory_whose_name_is_no_channel_is_named),
         TEST(a_spool_that_is_moved_away_is_noticed),
         TEST(an_open_writer_is_seen_by_the_probe),
