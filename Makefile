@@ -174,10 +174,10 @@ fuzz: ## fuzz every target for FUZZ_SECONDS (60) each
 	$(submake) fuzz-programs
 	$(Q)$(CHECK_ENV) tests/check.sh fuzz
 
-bench: ## measure throughput beside the yardsticks, in one run
+bench: ## measure throughput beside the yardsticks, in one run (BENCH_OPTIONS=--quick for a short one)
 	$(Q)tools/deps.sh build bench
 	$(submake) all $(BENCH)
-	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 tests/bench/bench.py
+	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 tests/bench/bench.py $(BENCH_OPTIONS)
 
 lint: ## formatting, static analysis, man pages, and the rules of CONTRIBUTING.md
 	$(Q)tools/deps.sh build lint

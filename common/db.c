@@ -15,7 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-#define FAILURE_INTERVAL_NS (10 * CLOCK_SECOND_NS) /* between two messages of a failure that goes on, as a full disk */
+#define FAILURE_INTERVAL_NS (10 * CLOCK_SECOND_NS) /* between two messages of a failure that goes on */
 
 enum { STATEMENT_COUNT = 64, BUSY_TIMEOUT_MS = 10000, PRAGMA_SIZE = 64 };
 

@@ -307,19 +307,24 @@ static void judge_disk(const struct report *report, const struct report_snapshot
 static void judge_transfers(const struct report *report, const struct report_snapshot *snapshot, struct health *health,
                             uint64_t now_ns, int64_t realtime_ns)
 {
+    const struct report_transfer *lacking = &snapshot->lacking;
     if (snapshot->incomplete_not_healing > 0)
-        health_set(health, HEALTH_DEGRADED, "transfers_incomplete", realtime_ns,
-                   "%llu transfers lack data that will not come by itself: have the sequences listed in "
-                   "transfers.incomplete sent again on the low side",
-                   (unsigned long long)snapshot->incomplete_not_healing);
+        health_set(
+            health, HEALTH_DEGRADED, "transfers_incomplete", realtime_ns,
+            "%llu transfers lack data that will not come by itself, such as %s/%.100s: have the sequences listed "
+            "in transfers.incomplete (%llu of sender %08x and so on) sent again on the low side",
+            (unsigned long long)snapshot->incomplete_not_healing, lacking->channel, lacking->name,
+            (unsigned long long)lacking->sequence, lacking->sender_id);
     else
         health_clear(health, "transfers_incomplete");
 
+    const struct report_range *unseen = &snapshot->unseen;
     if (snapshot->never_seen_not_healing)
         health_set(health, HEALTH_DEGRADED, "transfers_never_seen", realtime_ns,
                    "%llu transfers were sent and never received: have the sequences listed in transfers.never_seen "
-                   "sent again on the low side",
-                   (unsigned long long)snapshot->never_seen_total);
+                   "(%llu of sender %08x and so on) sent again on the low side",
+                   (unsigned long long)snapshot->never_seen_total, (unsigned long long)unseen->first,
+                   unseen->sender_id);
     else
         health_clear(health, "transfers_never_seen");
 

@@ -63,6 +63,8 @@ struct report_snapshot {
     unsigned never_seen_count;
     uint64_t never_seen_total; /* sequence numbers */
     bool never_seen_not_healing;
+    struct report_transfer lacking; /* the first of those that are incomplete and not healing */
+    struct report_range unseen;     /* likewise */
     struct report_sender senders[REPORT_SENDERS];
     unsigned sender_count;
 

@@ -194,10 +194,13 @@ static void fill_range(uint64_t first, uint64_t last, void *context)
     struct filling *filling = context;
     struct report_snapshot *snapshot = filling->snapshot;
     bool healing = senders_are_healing(filling->senders, filling->sender_id, first, last);
-    snapshot->never_seen_not_healing |= !healing;
+    struct report_range range = {.sender_id = filling->sender_id, .first = first, .last = last, .healing = healing};
+    if (!healing && !snapshot->never_seen_not_healing) {
+        snapshot->never_seen_not_healing = true;
+        snapshot->unseen = range;
+    }
     if (snapshot->never_seen_count < REPORT_RANGES)
-        snapshot->never_seen[snapshot->never_seen_count++] =
-            (struct report_range){.sender_id = filling->sender_id, .first = first, .last = last, .healing = healing};
+        snapshot->never_seen[snapshot->never_seen_count++] = range;
 }
 
 static void fill_sender(struct senders *senders, const struct sender *sender, struct report_snapshot *snapshot,

@@ -461,7 +461,8 @@ static void fill_transfer(struct assembly *assembly, void *context)
         transfer.healing = senders_are_healing(filling->transfers->senders, assembly->sender_id, assembly->sequence,
                                                assembly->sequence);
         snapshot->incomplete_total++;
-        snapshot->incomplete_not_healing += !transfer.healing;
+        if (!transfer.healing && snapshot->incomplete_not_healing++ == 0)
+            snapshot->lacking = transfer;
         if (snapshot->incomplete_count < REPORT_TRANSFERS)
             snapshot->incomplete[snapshot->incomplete_count++] = transfer;
     }

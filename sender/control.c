@@ -236,7 +236,6 @@ static void start_finish(struct control *control)
     control->finishing = true;
     int result = uv_queue_work(&control->loop, &control->finish_work, work_finish, after_finish);
     assert(result == 0);
-    (void)result;
 }
 
 /* The bell is rung only while it is armed (doorbell.h), and armed only when the mailbox was seen empty. */
@@ -344,7 +343,6 @@ static void start_claiming(struct control *control, int priority, size_t room, u
     claiming->count = count;
     int result = uv_queue_work(&control->loop, &claiming->work, work_claim, after_claim);
     assert(result == 0);
-    (void)result;
 }
 
 static void start_claims(struct control *control)
@@ -538,7 +536,6 @@ static void add_poll(struct control *control, uv_poll_t *poll, int fd, uv_poll_c
     assert(result == 0);
     result = uv_poll_start(poll, UV_READABLE, callback);
     assert(result == 0);
-    (void)result;
 }
 
 static void add_timer(struct control *control, uv_timer_t *timer, uv_timer_cb callback, uint64_t repeat_ms)
@@ -579,7 +576,6 @@ bool control_run(struct control *control)
     notify_ready("watching the spool");
     int left = uv_run(&control->loop, UV_RUN_DEFAULT);
     assert(left == 0 && control->ended);
-    (void)left;
     return !control->setup.once || !control->left_behind;
 }
 

@@ -96,7 +96,7 @@ run_pytest() { # NAME FOLDER ARGUMENT...
     (
         sanitizer_environment "$name"
         export DIODECAST_BUILD=$folder
-        timeout 7200 $python -m pytest -p no:cacheprovider -rs "$@" 2>&1 </dev/null
+        timeout 7200 $python -m pytest -p no:cacheprovider -rs --durations=8 "$@" 2>&1 </dev/null
     ) | tee "$logs/$name.log" || status=$?
     last=$(tail -n 1 "$logs/$name.log")
     count() { grep -Eo "[0-9]+ $1" <<<"$last" | awk '{ sum += $1 } END { print sum + 0 }'; }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Goodput of diodecast beside two yardsticks, all in one run on one machine: `raw` moves datagrams and looks at nothing, `pair` does
-what the bytes cost (see bare.c) and no more. For each the rate is searched that loses nothing and brings most; then all are measured
+what the bytes cost (see bare.c) and no more. For each a rate is searched that loses nothing and brings most; then all are measured
 in turns, so that a busy moment of the machine hits all of them. Absolute figures belong to the machine and the moment; what counts
 is the ratio to the pair, which is the median of the rounds' ratios.
 """
@@ -164,19 +164,20 @@ class Diodecast:
 
 def best_rate(subject, low, high, steps):
     """
-    Bisects (on a logarithmic scale) for the highest rate in Gbit/s that loses nothing, and returns that of all lossless ones whose
-    goodput was best: a sender that is asked for more than it can give only spreads its groups wider.
+    Bisects (on a logarithmic scale) for the highest rate in Gbit/s that loses nothing, and returns the lowest of the lossless ones
+    whose goodput comes within a tenth of the best: a sender that is asked for more than it can give only spreads its groups wider.
     """
-    best = (0, low)
+    found = []
     for _ in range(steps):
         middle = (low * high) ** 0.5
         result = subject.run(middle)
         if result:
-            best = max(best, (result["gbit"], middle))
+            found.append((middle, result["gbit"]))
             low = middle
         else:
             high = middle
-    return best[1]
+    best = max((gbit for _, gbit in found), default=0)
+    return min((rate for rate, gbit in found if gbit >= 0.9 * best), default=low)
 
 
 def measure(subjects, arguments):
@@ -216,6 +217,10 @@ def links(arguments, scratch):
             yield mtu, veth(scratch, mtu, offload)
 
 
+def ratio(row, key):
+    return f"{row[key]:.2f}" if key in row else "-"
+
+
 def print_table(rows):
     print(f"{'link':29} {'mtu':>5} {'what':10} {'rate':>6} {'lossless':>8} {'goodput':>13} {'of pair':>7} {'CPU s/GiB low + high':>21} "
           f"{'of pair':>7} {'peak MiB':>9} {'wire':>5}")
@@ -223,7 +228,7 @@ def print_table(rows):
         cpu = f"{row['low_cpu_s_per_gib']:.2f} + {row['high_cpu_s_per_gib']:.2f}" if "gbit" in row else "-"
         peak = f"{row['low_peak_mib']:.0f} + {row['high_peak_mib']:.0f}" if "high_peak_mib" in row else "-"
         print(f"{row['link']:29} {row['mtu']:5} {row['what']:10} {row['rate_gbit']:6.2f} {row['lossless_runs']:>5}/{row['runs']:<2} "
-              f"{row.get('gbit', 0):6.2f} Gbit/s {row.get('of_the_pair', 0):7.2f} {cpu:>21} {row.get('cpu_of_the_pair', 0):7.2f} "
+              f"{row.get('gbit', 0):6.2f} Gbit/s {ratio(row, 'of_the_pair'):>7} {cpu:>21} {ratio(row, 'cpu_of_the_pair'):>7} "
               f"{peak:>9} {row.get('wire_bytes_per_byte', 0):5.2f}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The high side's own troubles: no space, silence, restarts, copies that got lost. Others go on, and the status says."""
+"""The high side's own troubles: no space, silence, restarts, lost copies. Others go on, and the status tells."""
 
 import os
 import shutil
@@ -22,6 +22,11 @@ def codes(status):
 
 def transfers_in(status, state):
     return [one["name"] for one in status["transfers"]["open"] if one["state"] == state]
+
+
+def received(size):
+    """A condition: some open transfer has more than `size` bytes."""
+    return lambda status: any(one["bytes_received"] > size for one in status["transfers"]["open"])
 
 
 def staged(receiver):
@@ -94,8 +99,7 @@ def test_a_sender_that_was_killed_goes_on_with_the_same_transfer(pair, scratch):
     file = content.write_file(scratch / "bulk", 30 * MIB)
     expected = content.facts(file)
     both.sender.drop(file)
-    both.receiver.wait_status(lambda status: any(one["bytes_received"] > 5 * MIB for one in status["transfers"]["open"]),
-                              "some of it")
+    both.receiver.wait_status(received(5 * MIB), "some of it")
     both.sender.kill()
     both.sender.start()
     both.receiver.wait_delivered("bulk").check(expected, both.sender.public)
@@ -111,8 +115,7 @@ def test_an_item_that_changes_is_aborted_and_comes_whole_later(pair, scratch):
     both.receiver.wait_heard()
     file = content.write_file(scratch / "growing", 20 * MIB)
     both.sender.drop(file)
-    both.receiver.wait_status(lambda status: any(one["bytes_received"] > MIB for one in status["transfers"]["open"]),
-                              "some of it")
+    both.receiver.wait_status(received(MIB), "some of it")
     (claimed,) = [path for path in (both.sender.spool / ".sending").rglob("growing")]
     with open(claimed, "ab") as out:
         out.write(b"and more")
@@ -130,15 +133,17 @@ def test_a_restarted_receiver_clears_what_was_incomplete_and_knows_the_loss(pair
     both.sender.drop(content.write_file(scratch / "first", MIB))
     both.receiver.wait_delivered("first")
     both.sender.drop(content.write_file(scratch / "bulk", 30 * MIB))
-    both.receiver.wait_status(lambda status: any(one["bytes_received"] > 5 * MIB for one in status["transfers"]["open"]),
-                              "some of it")
+    both.receiver.wait_status(received(5 * MIB), "some of it")
     before = staged(both.receiver)
     both.receiver.kill()
     both.receiver.start()
     both.sender.wait_sent(2)
     status = both.receiver.wait_status(
-        lambda status: status["transfers"]["incomplete"] or status["transfers"]["never_seen"], "the loss is known")
+        lambda status: "transfers_incomplete" in codes(status) and status["transfers"]["incomplete"], "the known loss")
+    assert status["transfers"]["never_seen"] == []
     assert [one["sequence"] for one in status["transfers"]["incomplete"]] == [2]
+    (action,) = [one["action"] for one in status["reasons"] if one["code"] == "transfers_incomplete"]
+    assert "default/bulk" in action
     assert [one.name for one in both.receiver.deliveries()] == ["first"]
     both.receiver.stop()
     both.receiver.start()
@@ -196,8 +201,7 @@ def test_a_disk_that_fills_up_on_the_way_harms_only_what_was_on_its_way(small_di
     both.sender.drop(before)
     delivered = both.receiver.wait_delivered("before")
     both.sender.drop(content.write_file(scratch / "hit", 20 * MIB))
-    both.receiver.wait_status(lambda status: any(one["bytes_received"] > MIB for one in status["transfers"]["open"]),
-                              "some of it")
+    both.receiver.wait_status(received(MIB), "some of it")
     free = os.statvfs(small_disk)
     fill(small_disk / ".filler", free.f_bavail * free.f_frsize - 2 * MIB)
     status = both.receiver.wait_status(lambda status: "intake_full" in codes(status), "the full disk")

@@ -175,3 +175,19 @@ def test_a_directory_that_cannot_be_a_channel_is_named_in_the_status(pair):
     both.sender.wait_status(lambda status: any("not a channel!" in one["action"] for one in status["reasons"]),
                             "the directory named", 60)
     assert (both.sender.spool / "not a channel!" / "item").exists()
+
+
+def test_the_claim_of_a_large_tree_does_not_hold_up_what_is_urgent(fast_pair, fast_scratch):
+    both = fast_pair(channels={"bulk": {"priority": "low"}, "urgent": {"priority": "high"}})
+    bulk, urgent = both.sender.channel("bulk"), both.sender.channel("urgent")
+    tree = fast_scratch / "tree"
+    for number in range(30):
+        (tree / str(number)).mkdir(parents=True)
+        for file in range(1000):
+            (tree / str(number) / str(file)).touch()
+    wheel = content.write_file(fast_scratch / "wheel", 1000)
+    os.rename(tree, bulk / "tree")
+    both.sender.drop(wheel, "urgent")
+    wait_until(lambda: not (urgent / "wheel").exists(), 20, "the claim", watch=[urgent], alive=[both.sender.program])
+    assert (bulk / "tree").exists(), "the wheel was claimed only after the tree"
+    both.receiver.wait_delivered("wheel", "urgent")
