@@ -10,7 +10,7 @@
 #include "common/clock.h"
 #include "common/statusfile.h"
 #include "proto/identity.h"
-#include "sender/localdrops.h"
+#include "sender/overflow.h"
 #include "sender/printable.h"
 
 enum {
@@ -42,8 +42,8 @@ struct status_board {
     uint64_t last_sent_sequence;
     uint64_t rate_bits_per_s, rate_since_ns, rate_bytes;
     uint64_t too_long, too_long_ns; /* EMSGSIZE so far, and when it last grew */
-    struct localdrops localdrops;
-    uint64_t dropped_start, dropped, dropped_ns; /* by this machine: at the start, now, and when it last grew */
+    struct overflow overflow;
+    uint64_t overflow_start, overflow_count, overflow_ns; /* at the start, now, and when it last grew */
 };
 
 struct status_board *status_board_create(const struct config *config, uint32_t sender_id,
@@ -55,8 +55,8 @@ struct status_board *status_board_create(const struct config *config, uint32_t s
     board->file = statusfile_create(config->status);
     board->health = health_create();
     assert(board->file != NULL && board->health != NULL);
-    localdrops_open(&board->localdrops, socket_address_is_ipv6(&config->peer));
-    board->dropped_start = board->dropped = localdrops_total(&board->localdrops);
+    overflow_open(&board->overflow, socket_address_is_ipv6(&config->peer));
+    board->overflow_start = board->overflow_count = overflow_total(&board->overflow);
     identity_sender_text(sender_id, board->sender);
     for (size_t i = 0; i < CHAIN_ID_SIZE; i++)
         snprintf(board->chain + 2 * i, 3, "%02x", chain_id[i]);
@@ -69,7 +69,7 @@ void status_board_destroy(struct status_board *board)
         return;
     statusfile_destroy(board->file);
     health_destroy(board->health);
-    localdrops_close(&board->localdrops);
+    overflow_close(&board->overflow);
     free(board);
 }
 
@@ -222,7 +222,7 @@ static json_t *link_json(const struct status_board *board, const struct status_f
     set_count(link, "heartbeats_sent", counters->heartbeats_sent);
     set_count(link, "send_errors", counters->send_errors);
     set_count(link, "message_too_long", counters->message_too_long);
-    set_count(link, "dropped_locally", board->dropped - board->dropped_start);
+    set_count(link, "queue_overflows", board->overflow_count - board->overflow_start);
     if (counters->last_send_errno != 0) {
         uint64_t age_ns = now_ns > counters->last_send_error_ns ? now_ns - counters->last_send_error_ns : 0;
         json_object_set_new(link, "last_error", json_string(strerrorname_np(counters->last_send_errno)));
@@ -291,16 +291,16 @@ static void judge_link(struct status_board *board, const struct status_facts *fa
     judge(board, board->too_long > 0 && now_ns < board->too_long_ns + RECENT_NS, HEALTH_FAILED, "message_too_long",
           realtime_ns, text);
 
-    uint64_t dropped = localdrops_total(&board->localdrops);
-    if (dropped > board->dropped) {
-        board->dropped = dropped;
-        board->dropped_ns = now_ns;
+    uint64_t overflow_count = overflow_total(&board->overflow);
+    if (overflow_count > board->overflow_count) {
+        board->overflow_count = overflow_count;
+        board->overflow_ns = now_ns;
     }
     snprintf(text, sizeof text,
-             "this machine dropped UDP datagrams before they left (SndbufErrors): lower rate to what %s carries, or run "
-             "\"ip link set %s txqueuelen 10000\" and look at \"tc -s qdisc\"",
+             "datagrams wait or are dropped before they leave this machine (SndbufErrors): lower rate to what %s "
+             "carries, or run \"ip link set %s txqueuelen 10000\" and look at \"tc -s qdisc\"",
              config->interface, config->interface);
-    judge(board, board->dropped_ns != 0 && now_ns < board->dropped_ns + RECENT_NS, HEALTH_DEGRADED, "dropped_locally",
+    judge(board, board->overflow_ns != 0 && now_ns < board->overflow_ns + RECENT_NS, HEALTH_DEGRADED, "queue_overflow",
           realtime_ns, text);
 }
 

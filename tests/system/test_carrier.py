@@ -96,6 +96,6 @@ def test_datagrams_that_a_full_queue_drops_are_named(link, scratch):
                             link={"rate": "100Mbit/s"})
     sender.start()
     sender.drop(content.write_file(scratch / "too fast", 4 << 20))
-    status = sender.wait_status(lambda status: "dropped_locally" in reasons(status), "the drops named")
+    status = sender.wait_status(lambda status: "queue_overflow" in reasons(status), "the drops named")
     assert status["health"] == "degraded"
-    assert status["link"]["dropped_locally"] > 0
+    assert status["link"]["queue_overflows"] > 0

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sender/localdrops.h"
+#include "sender/overflow.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,17 +8,17 @@
 
 enum { TEXT_SIZE = 16 << 10 };
 
-void localdrops_open(struct localdrops *drops, bool ipv6)
+void overflow_open(struct overflow *overflow, bool ipv6)
 {
-    drops->ipv6 = ipv6;
-    drops->fd = open(ipv6 ? "/proc/self/net/snmp6" : "/proc/self/net/snmp", O_RDONLY | O_CLOEXEC);
+    overflow->ipv6 = ipv6;
+    overflow->fd = open(ipv6 ? "/proc/self/net/snmp6" : "/proc/self/net/snmp", O_RDONLY | O_CLOEXEC);
 }
 
-void localdrops_close(struct localdrops *drops)
+void overflow_close(struct overflow *overflow)
 {
-    if (drops->fd >= 0)
-        close(drops->fd);
-    drops->fd = -1;
+    if (overflow->fd >= 0)
+        close(overflow->fd);
+    overflow->fd = -1;
 }
 
 /* One line of names, one of values: "Udp: InDatagrams NoPorts ..." and "Udp: 7 0 ...". */
@@ -48,14 +48,14 @@ static uint64_t parse_line(const char *text)
     return found != NULL ? strtoull(found + strlen(name), NULL, 10) : 0;
 }
 
-uint64_t localdrops_total(const struct localdrops *drops)
+uint64_t overflow_total(const struct overflow *overflow)
 {
     char text[TEXT_SIZE];
-    if (drops->fd < 0)
+    if (overflow->fd < 0)
         return 0;
-    ssize_t got = pread(drops->fd, text, sizeof text - 1, 0);
+    ssize_t got = pread(overflow->fd, text, sizeof text - 1, 0);
     if (got <= 0)
         return 0;
     text[got] = '\0';
-    return drops->ipv6 ? parse_line(text) : parse_columns(text);
+    return overflow->ipv6 ? parse_line(text) : parse_columns(text);
 }
