@@ -19,22 +19,6 @@ enum {
     TEMPORARY_NAME_CUT = 200 /* bytes of the name in the temporary one, so that it stays below NAME_MAX */
 };
 
-static enum status status_from_path_errno(int error)
-{
-    errno = error;
-    switch (error) {
-    case ENOENT:
-        return STATUS_NOT_FOUND;
-    case EEXIST:
-        return STATUS_EXISTS;
-    case EACCES:
-    case EPERM:
-        return STATUS_DENIED;
-    default:
-        return status_from_errno(error);
-    }
-}
-
 static void close_keeping_errno(int fd)
 {
     int error = errno;

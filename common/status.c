@@ -35,3 +35,19 @@ enum status status_from_errno(int error)
     errno = error;
     return error == ENOSPC || error == EDQUOT ? STATUS_NO_SPACE : STATUS_SYSTEM;
 }
+
+enum status status_from_path_errno(int error)
+{
+    errno = error;
+    switch (error) {
+    case ENOENT:
+        return STATUS_NOT_FOUND;
+    case EEXIST:
+        return STATUS_EXISTS;
+    case EACCES:
+    case EPERM:
+        return STATUS_DENIED;
+    default:
+        return status_from_errno(error);
+    }
+}

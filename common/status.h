@@ -27,5 +27,7 @@ const char *status_text(enum status status);
 
 /* STATUS_NO_SPACE for ENOSPC and EDQUOT, else STATUS_SYSTEM. Takes a positive errno value and stores it in errno. */
 enum status status_from_errno(int error);
+/* For calls that take a path: also tells NOT_FOUND, EXISTS and DENIED apart. */
+enum status status_from_path_errno(int error);
 
 #endif

@@ -12,21 +12,6 @@
 
 enum { PRIVATE_MODE = 0700, REASON_MODE = 0644, TEXT_SIZE = LIMIT_REASON_LENGTH + 2 };
 
-static enum status status_of_errno(void)
-{
-    switch (errno) {
-    case ENOENT:
-        return STATUS_NOT_FOUND;
-    case EEXIST:
-        return STATUS_EXISTS;
-    case EACCES:
-    case EPERM:
-        return STATUS_DENIED;
-    default:
-        return status_from_errno(errno);
-    }
-}
-
 static void close_keeping_errno(int fd)
 {
     int error = errno;
@@ -52,7 +37,7 @@ enum status filing_take(const struct spooldirs *dirs, int channel_fd, const char
     int error = errno;
     (void)unlinkat(dirs->sending, text, AT_REMOVEDIR);
     errno = error;
-    return status_of_errno();
+    return status_from_path_errno(errno);
 }
 
 enum status filing_give_back(const struct spooldirs *dirs, const uint8_t id[static TRANSFER_ID_SIZE],
@@ -63,13 +48,13 @@ enum status filing_give_back(const struct spooldirs *dirs, const uint8_t id[stat
     enum status status = STATUS_OK;
     int from = openat(dirs->sending, text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0)
-        return status_of_errno();
+        return status_from_path_errno(errno);
     /* The channel may have been removed meanwhile; what was dropped in it must not be lost with it. */
     if (channel_directory[0] != '\0' && mkdirat(dirs->root, channel_directory, 0770) != 0 && errno != EEXIST)
-        status = status_of_errno();
+        status = status_from_path_errno(errno);
     int to = status == STATUS_OK ? spooldirs_channel(dirs, channel_directory) : -1;
     if (to < 0 || renameat2(from, name, to, name, RENAME_NOREPLACE) != 0)
-        status = status_of_errno();
+        status = status_from_path_errno(errno);
     if (status == STATUS_OK)
         status = durable_sync_directory(to, NULL);
     if (status == STATUS_OK)
@@ -88,7 +73,7 @@ enum status filing_refuse(const struct spooldirs *dirs, const uint8_t id[static 
     identity_transfer_text(id, id_text);
     int fd = openat(dirs->sending, id_text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return status_of_errno();
+        return status_from_path_errno(errno);
     /* An item that is itself called "reason" keeps its name. */
     const char *file = strcmp(name, "reason") == 0 ? "reason.txt" : "reason";
     int size = snprintf(text, sizeof text, "%s\n", reason);
@@ -105,7 +90,7 @@ enum status filing_sent(const struct spooldirs *dirs, const uint8_t id[static TR
     char text[TRANSFER_ID_TEXT_SIZE];
     identity_transfer_text(id, text);
     if (renameat2(dirs->sending, text, dirs->sent, text, RENAME_NOREPLACE) != 0)
-        return status_of_errno();
+        return status_from_path_errno(errno);
     return STATUS_OK;
 }
 

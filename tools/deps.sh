@@ -10,7 +10,7 @@ declare -A group=(
              libsystemd-dev libseccomp-dev"
     [demo]="minisign python3 python3-pip-whl python3-setuptools-whl"
     [check]="libcmocka-dev clang libclang-rt-dev minisign python3 python3-pytest python3-xxhash python3-cryptography
-             iproute2 nftables ethtool util-linux procps git"
+             iproute2 nftables ethtool util-linux mount procps git"
     [lint]="clang-format clang-tidy cppcheck shellcheck mandoc python3 libcmocka-dev git"
     [bench]="python3 iproute2 nftables ethtool util-linux clang"
 )
