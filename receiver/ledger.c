@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/db.h"
 #include "common/log.h"
+#include "receiver/ledger_loss.h"
+#include "receiver/ledger_partial.h"
+#include "receiver/ledger_private.h"
 
 enum { APPLICATION_ID = 0x44434852 /* "DCHR" */, STATE_PUBLISHING = 1, STATE_DELIVERED = 2 };
 
@@ -27,15 +29,7 @@ static const char *const schema[] = {
     "CREATE INDEX delivery_channel ON delivery (chain_id, channel, sequence);"
     "CREATE INDEX delivery_directory ON delivery (channel, directory);"
     "CREATE INDEX delivery_publishing ON delivery (number) WHERE state = 1;",
-};
-
-struct connection {
-    pthread_mutex_t mutex;
-    struct db *db;
-};
-
-struct ledger {
-    struct connection writer, reader;
+    LEDGER_PARTIAL_SCHEMA LEDGER_LOSS_SCHEMA,
 };
 
 static enum status open_connection(const char *file, struct connection *connection)
@@ -73,62 +67,6 @@ void ledger_close(struct ledger *ledger)
     db_close(ledger->reader.db);
     db_close(ledger->writer.db);
     free(ledger);
-}
-
-static struct db *enter(struct connection *connection)
-{
-    int error = pthread_mutex_lock(&connection->mutex);
-    assert(error == 0);
-    (void)error;
-    return connection->db;
-}
-
-static void leave(struct connection *connection)
-{
-    pthread_mutex_unlock(&connection->mutex);
-}
-
-static void bind_blob(sqlite3_stmt *statement, int index, const void *bytes, int size)
-{
-    int result = sqlite3_bind_blob(statement, index, bytes, size, SQLITE_STATIC);
-    assert(result == SQLITE_OK);
-    (void)result;
-}
-
-static void bind_text(sqlite3_stmt *statement, int index, const char *text)
-{
-    int result = sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC);
-    assert(result == SQLITE_OK);
-    (void)result;
-}
-
-static void bind_number(sqlite3_stmt *statement, int index, uint64_t value)
-{
-    assert(value <= INT64_MAX);
-    int result = sqlite3_bind_int64(statement, index, (sqlite3_int64)value);
-    assert(result == SQLITE_OK);
-    (void)result;
-}
-
-/* A blob of exactly `size` bytes, or zeros: a row that says something else is not one of ours. */
-static void read_blob(sqlite3_stmt *statement, int column, void *out, int size)
-{
-    if (sqlite3_column_bytes(statement, column) == size)
-        memcpy(out, sqlite3_column_blob(statement, column), (size_t)size);
-    else
-        memset(out, 0, (size_t)size);
-}
-
-static void read_text(sqlite3_stmt *statement, int column, char *out, size_t size)
-{
-    const unsigned char *text = sqlite3_column_text(statement, column);
-    snprintf(out, size, "%s", text == NULL ? "" : (const char *)text);
-}
-
-static uint64_t read_number(sqlite3_stmt *statement, int column)
-{
-    sqlite3_int64 value = sqlite3_column_int64(statement, column);
-    return value < 0 ? 0 : (uint64_t)value;
 }
 
 #define DELIVERY_COLUMNS \
@@ -174,16 +112,6 @@ static enum status insert_publishing(struct db *db, const struct ledger_delivery
     bind_text(statement, 9, delivery->directory);
     bind_blob(statement, 10, delivery->manifest_hash, SHA256_SIZE);
     return db_run(db, statement);
-}
-
-/* Ends a transaction as `status` says. */
-static enum status finish(struct db *db, enum status status)
-{
-    if (status == STATUS_OK)
-        status = db_commit(db);
-    if (status != STATUS_OK)
-        db_rollback(db);
-    return status;
 }
 
 enum status ledger_publishing(struct ledger *ledger, const struct ledger_delivery *deliveries, size_t count)

@@ -21,6 +21,7 @@ struct config_channel {
     enum config_priority priority;
     enum config_complete complete;
     enum config_symlinks symlinks;
+    uint64_t retain_ns, retain_bytes; /* of the channel's own; 0: only those of all apply */
 };
 
 struct config {
@@ -36,7 +37,12 @@ struct config {
     uint32_t source_symbols, repair_symbols;
     uint64_t burst_ns;
     uint64_t retain_ns, retain_bytes;
+    uint64_t retain_free; /* key retain_free: bytes of free disk below which the oldest sent transfers go early */
     bool idle_resend;
+    uint32_t idle_copies;    /* key idle_copies: how often a transfer is sent again at most (2) */
+    uint32_t idle_share;     /* key idle_share: per cent of the rate (50) */
+    uint64_t idle_window_ns; /* key idle_window: for so long after its sending (24h) */
+    char *replay_group;      /* key group of [replay]: whose members may ask for replays; NULL: the sender's user only */
     struct config_channel *channels;
     size_t channel_count;
     /* Derived by config_load(): */

@@ -24,21 +24,43 @@ enum transfer_outcome {
     TRANSFER_RETURNED, /* changed while it was read: back to the spool */
 };
 
+/* Why it is on its way. */
+enum transfer_kind {
+    TRANSFER_FRESH,  /* claimed from the spool, or taken up again after a restart */
+    TRANSFER_REPLAY, /* an operator asked for it; from .sent */
+    TRANSFER_HEAL,   /* sent again while the link is idle; from .sent */
+};
+
+/* Chunks [first, last], numbered through the transfer in manifest order. */
+struct transfer_range {
+    uint64_t first, last;
+};
+
 struct transfer {
     struct mailbox_entry entry; /* first member */
     struct transfer *next;      /* for the owning stage's own list */
+    enum transfer_kind kind;
     uint8_t id[TRANSFER_ID_SIZE];
     char channel[LIMIT_CHANNEL_LENGTH + 1];
     char name[LIMIT_COMPONENT_LENGTH + 1];
     char origin_user[LIMIT_USER_LENGTH + 1];
     enum config_priority priority;
     enum config_symlinks symlinks;
-    int directory_fd; /* spool/.sending/ID; -1 once the seal stage is done with the item */
+    int directory_fd; /* spool/.sending/ID or .sent/ID; -1 once its data is no longer needed */
     struct listing *listing;
     uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
     uint32_t artifact_count;
     bool tree;    /* the item is a directory */
     bool in_root; /* it was dropped in the spool itself, and goes back there */
+
+    /* Set at the start. */
+    uint64_t resume_at; /* fresh: bytes of the transfer, in manifest order, that left before a restart: they are read to
+                           be hashed (not even that once it is sealed), and not sent again */
+    /* A replay or heal: sequence, manifest_hash and signed bytes are set, and what is sent is checked against them. */
+    struct transfer_range *ranges; /* malloc'ed, owned; ascending, not touching; none: all chunks */
+    size_t range_count;
+    bool manifest_only;
+    bool now; /* a replay that goes before everything else */
 
     /* Filled by the read stage. */
     uint8_t (*sha256)[SHA256_SIZE];           /* [artifact_count] */
@@ -55,6 +77,7 @@ struct transfer {
     enum transfer_outcome outcome;
     char reason[LIMIT_REASON_LENGTH + 1];
 
+    _Atomic uint64_t mark; /* bytes of the transfer, in manifest order, that have left on every lane; grows */
     _Atomic uint64_t bytes_sent; /* read and handed to the link, for the status */
     _Atomic int announced_stage; /* enum transfer_stage, for the status */
 };

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DIODECAST_COMMON_AUDIT_H
+#define DIODECAST_COMMON_AUDIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "proto/limits.h"
+
+/*
+ * The audit trail: what happened to each transfer, one JSON object a line, appended to STATE/audit/ and never changed.
+ * Each record holds the SHA-256 of the one before, also over the rotation of segments; checkpoints are signed by the
+ * audit key of this side (made in STATE/audit/ at the first start) and told to the journal, so that even who can write
+ * the files can't cut them unseen. The format stands in diodecast-audit(5). Thread-safe.
+ */
+struct audit;
+
+enum audit_event {
+    AUDIT_STARTED,     /* the daemon; detail: version */
+    AUDIT_STOPPED,
+    AUDIT_ACCEPTED,    /* low: claimed from the spool */
+    AUDIT_REFUSED,     /* low: filed under .failed; detail: why */
+    AUDIT_RETURNED,    /* low: given back to the spool; detail: why */
+    AUDIT_SEALED,      /* low: has a sequence number and signed bytes */
+    AUDIT_SENT,        /* low: all data and all copies have left */
+    AUDIT_ASKED,       /* low: a replay was asked for; actor, detail: the ticket or range */
+    AUDIT_REPLAYED,    /* low: sent again; detail: what of it, why */
+    AUDIT_EXPIRED,     /* low: no longer retained */
+    AUDIT_SEEN,        /* high: its manifest is held */
+    AUDIT_COMPLETED,   /* high: nothing is missing any more */
+    AUDIT_VERIFIED,    /* high: content is what the manifest says */
+    AUDIT_DELIVERED,   /* high: visible in the intake queue */
+    AUDIT_QUARANTINED, /* high: manifest refused; detail: why */
+    AUDIT_DISCARDED,   /* high: what was held of it is gone; detail: why */
+    AUDIT_WRITTEN_OFF, /* high: its loss was accepted; actor, detail: the reason given */
+    AUDIT_ALARM,       /* high: rollback or fork of a chain; detail: what */
+    AUDIT_EVENT_COUNT,
+};
+
+/* What happened. What is NULL, zero or "" is left out of the record. All borrowed for the call. */
+struct audit_entry {
+    enum audit_event event;
+    uint32_t sender_id;
+    const uint8_t *chain_id;      /* CHAIN_ID_SIZE */
+    uint64_t sequence;            /* of the first, where it is about several */
+    uint64_t last_sequence;
+    const uint8_t *transfer_id;   /* TRANSFER_ID_SIZE */
+    const uint8_t *manifest_hash; /* SHA256_SIZE, of the manifest's body: joins the logs of both sides */
+    const char *channel, *name;
+    uint64_t bytes;
+    const char *actor; /* a user */
+    const char *detail;
+};
+
+/* Opens STATE/audit/, making key and first segment; looks whether the last record is whole. `side` is "low" or "high".
+ * Logs what fails. */
+MUST_CHECK enum status audit_open(const char *state_directory, const char *side, struct audit **audit);
+/* Writes a last checkpoint. NULL allowed. */
+void audit_close(struct audit *audit);
+/*
+ * Appends the records, durable on STATUS_OK: one write and one fsync for all of them, shared with calls of other
+ * threads at the same time. On failure none counts, the audit is failing until a later call succeeds, and the caller
+ * must not do what it could not record. NULL as `audit` does nothing (tests of single stages).
+ */
+MUST_CHECK enum status audit_record(struct audit *audit, const struct audit_entry *entries, size_t count);
+/* The same for what has happened already and can't be held back: kept and written with the next records when the disk
+ * fails, and within a second otherwise. Never waits for a disk. */
+void audit_note(struct audit *audit, const struct audit_entry *entry);
+/* Whether the newest records could not be written. Any thread, without waiting. */
+bool audit_is_failing(const struct audit *audit);
+
+#endif
