@@ -14,6 +14,24 @@ _Static_assert((int)LIMIT_COMMENT_LENGTH + 1 == (int)SIGNATURE_COMMENT_SIZE, "a 
 _Static_assert(SIGNATURE_SIZE + SIGNATURE_GLOBAL_SIZE + LIMIT_COMMENT_LENGTH + 32 <= LIMIT_SIGNED_OVERHEAD,
                "what surrounds a body fits its allowance");
 
+static void encode(const uint8_t *body, size_t body_size, const struct signature *signature, uint8_t **out,
+                   size_t *out_size)
+{
+    Diodecast__Signed envelope = DIODECAST__SIGNED__INIT;
+    envelope.body = (ProtobufCBinaryData){.len = body_size, .data = (uint8_t *)body};
+    envelope.signature = (ProtobufCBinaryData){.len = SIGNATURE_SIZE, .data = (uint8_t *)signature->bytes};
+    if (signature->has_comment) {
+        envelope.trusted_comment = (char *)signature->trusted_comment;
+        envelope.global_signature =
+            (ProtobufCBinaryData){.len = SIGNATURE_GLOBAL_SIZE, .data = (uint8_t *)signature->global};
+    }
+    *out_size = diodecast__signed__get_packed_size(&envelope);
+    assert(*out_size <= body_size + LIMIT_SIGNED_OVERHEAD);
+    *out = malloc(*out_size);
+    assert(*out != NULL);
+    diodecast__signed__pack(&envelope, *out);
+}
+
 void signed_encode(const struct signature_key *key, const uint8_t *body, size_t body_size, const char *trusted_comment,
                    uint8_t **out, size_t *out_size, struct signature *signature)
 {
@@ -22,21 +40,14 @@ void signed_encode(const struct signature_key *key, const uint8_t *body, size_t 
     assert(trusted_comment == NULL || (strlen(trusted_comment) <= LIMIT_COMMENT_LENGTH &&
                                        relpath_check_text(trusted_comment, strlen(trusted_comment)) == NULL));
     signature_sign(key, body, body_size, trusted_comment, &made);
-
-    Diodecast__Signed envelope = DIODECAST__SIGNED__INIT;
-    envelope.body = (ProtobufCBinaryData){.len = body_size, .data = (uint8_t *)body};
-    envelope.signature = (ProtobufCBinaryData){.len = SIGNATURE_SIZE, .data = made.bytes};
-    if (made.has_comment) {
-        envelope.trusted_comment = made.trusted_comment;
-        envelope.global_signature = (ProtobufCBinaryData){.len = SIGNATURE_GLOBAL_SIZE, .data = made.global};
-    }
-    *out_size = diodecast__signed__get_packed_size(&envelope);
-    assert(*out_size <= body_size + LIMIT_SIGNED_OVERHEAD);
-    *out = malloc(*out_size);
-    assert(*out != NULL);
-    diodecast__signed__pack(&envelope, *out);
+    encode(body, body_size, &made, out, out_size);
     if (signature != NULL)
         *signature = made;
+}
+
+void signed_message_encode(const struct signed_message *message, uint8_t **out, size_t *out_size)
+{
+    encode(message->body, message->body_size, &message->signature, out, out_size);
 }
 
 static bool is_legal(const Diodecast__Signed *envelope, size_t body_limit)

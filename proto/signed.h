@@ -33,6 +33,8 @@ struct signed_message {
  */
 MUST_CHECK enum status signed_decode(const uint8_t *bytes, size_t size, size_t body_limit,
                                      struct signed_message *message);
+/* The envelope of a decoded message once more; *out is malloc'ed, the caller frees it. */
+void signed_message_encode(const struct signed_message *message, uint8_t **out, size_t *out_size);
 void signed_message_deinit(struct signed_message *message);
 
 #endif

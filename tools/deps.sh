@@ -10,9 +10,9 @@ declare -A group=(
              libsystemd-dev libseccomp-dev"
     [demo]="minisign python3 python3-pip-whl python3-setuptools-whl"
     [check]="libcmocka-dev clang libclang-rt-dev minisign python3 python3-pytest python3-xxhash python3-cryptography
-             iproute2 nftables ethtool util-linux mount procps git"
+             iproute2 nftables ethtool util-linux mount procps git systemd libseccomp2"
     [lint]="clang-format clang-tidy cppcheck shellcheck mandoc python3 libcmocka-dev git"
-    [bench]="python3 iproute2 nftables ethtool util-linux clang"
+    [bench]="python3 python3-pytest iproute2 nftables ethtool util-linux clang diffutils udpcast"
 )
 
 [ $# -gt 0 ] || set -- "${!group[@]}"

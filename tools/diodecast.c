@@ -18,11 +18,22 @@ struct command {
 static int command_help(int argc, char **argv);
 
 static const struct command commands[] = {
+    {"accept-loss", command_accept_loss, "-c RECEIVER.CONF TICKET... --reason TEXT [--wait TIME]",
+     "writes off what will not come any more (high side)"},
+    {"audit", command_audit,
+     "verify PATH... [--anchor NUMBER:HASH] [--anchors FILE] [--key PUBLIC] [--partial]\n"
+     "       diodecast audit show PATH... [--transfer ID|SEQUENCE|NAME] [--since TIME]\n"
+     "       diodecast audit join LOW HIGH",
+     "checks audit logs, tells the story of a transfer, joins both sides' logs"},
     {"help", command_help, "[COMMAND]", "lists the commands, or says how one is used"},
     {"inspect", command_inspect, "[--json] FILE|DIRECTORY", "prints a manifest (of a delivered transfer)"},
     {"keygen", command_keygen, "-s SECRET -p PUBLIC | --link FILE", "makes a signing key pair, or a link key"},
     {"put", command_put, "PATH... CHANNEL -c SENDER.CONF", "drops files and directories into the spool, safely"},
+    {"replay", command_replay,
+     "-c SENDER.CONF TICKET... | --since TIME | --sequence A-B | --last N [--now] [--dry-run] [--wait TIME]",
+     "asks the running sender to send again"},
     {"status", command_status, "[--watch] FILE", "shows a status file; fails when it is stale or health is failed"},
+    {"ticket", command_ticket, "explain TICKET...", "says in words what tickets name, and how much they carry"},
     {"verify", command_verify, "DIRECTORY [-p PUBLIC | -t TRUSTED_DIRECTORY]", "checks a delivered transfer"},
 };
 
@@ -48,7 +59,7 @@ static void print_commands(FILE *stream)
 {
     fprintf(stream, "usage: diodecast COMMAND ...\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        fprintf(stream, "  %-8s  %s\n", commands[i].name, commands[i].summary);
+        fprintf(stream, "  %-11s  %s\n", commands[i].name, commands[i].summary);
     fprintf(stream, "\n`diodecast help COMMAND` says how one is used; see diodecast(1) for the rest.\n");
 }
 

@@ -312,13 +312,23 @@ static void print_transfers(const struct view *view, const char *label, const js
     }
 }
 
+/* Ends the line of a loss. The ticket has one of its own, so that it is easily copied, by hand or by mouse. */
 static void print_ticket(const struct view *view, const json_t *object)
 {
-    if (has(object, "ticket")) {
-        fputs("; ticket ", view->stream);
-        print_text(view, object, "ticket", "?");
-    }
+    fputs(json_is_true(json_object_get(object, "healing")) ? ", will be sent again by itself\n" : "\n", view->stream);
+    if (!has(object, "ticket"))
+        return;
+    fputs("    ticket  ", view->stream);
+    print_text(view, object, "ticket", "?");
     fputc('\n', view->stream);
+}
+
+static void print_sender_id(const struct view *view, const json_t *object)
+{
+    if (!has(object, "sender_id"))
+        return;
+    fputs(" of sender ", view->stream);
+    print_text(view, object, "sender_id", "?");
 }
 
 static void print_incomplete(const struct view *view, const json_t *list)
@@ -336,8 +346,11 @@ static void print_incomplete(const struct view *view, const json_t *list)
         fputs(": ", view->stream);
         print_size(view, get_count(transfer, "missing_bytes"));
         fputs(" missing", view->stream);
-        if (json_is_true(json_object_get(transfer, "healing")))
-            fputs(", will be sent again by itself", view->stream);
+        const json_t *chunks = json_object_get(transfer, "missing_chunks");
+        if (json_is_object(chunks))
+            fprintf(view->stream, " in %" PRIu64 " chunks", get_count(chunks, "count"));
+        else if (json_is_false(json_object_get(transfer, "manifest_held")))
+            fputs(", and its manifest", view->stream);
         print_ticket(view, transfer);
     }
 }
@@ -357,11 +370,30 @@ static void print_never_seen(const struct view *view, const json_t *list)
             fprintf(view->stream, "  sequence %" PRIu64, first);
         else
             fprintf(view->stream, "  sequences %" PRIu64 " to %" PRIu64, first, last);
-        if (has(range, "sender")) {
-            fputs(" of sender ", view->stream);
-            print_text(view, range, "sender", "?");
-        }
+        print_sender_id(view, range);
+        if (json_is_true(json_object_get(range, "chain_replaced")))
+            fputs(", of a chain that was replaced", view->stream);
         print_ticket(view, range);
+    }
+}
+
+static void print_alarms(const struct view *view, const json_t *list)
+{
+    size_t index;
+    json_t *alarm;
+    if (json_array_size(list) > 0)
+        fputs("alarms\n", view->stream);
+    json_array_foreach((json_t *)(uintptr_t)list, index, alarm)
+    {
+        if (cut_rows(view, index, list))
+            break;
+        fputs("  ", view->stream);
+        print_text(view, alarm, "code", "?");
+        print_sender_id(view, alarm);
+        fprintf(view->stream, ", sequences %" PRIu64 " to %" PRIu64 ", since ", get_count(alarm, "first"),
+                get_count(alarm, "last"));
+        print_text(view, alarm, "since", "an unknown time");
+        print_ticket(view, alarm);
     }
 }
 
@@ -446,4 +478,5 @@ void status_view_print(FILE *stream, const json_t *root, const json_t *earlier, 
                     "bytes_received");
     print_incomplete(&view, json_object_get(transfers, "incomplete"));
     print_never_seen(&view, json_object_get(transfers, "never_seen"));
+    print_alarms(&view, json_object_get(root, "alarms"));
 }
