@@ -17,7 +17,7 @@
 
 #define FAILURE_INTERVAL_NS (10 * CLOCK_SECOND_NS) /* between two messages of a failure that goes on */
 
-enum { STATEMENT_COUNT = 64, BUSY_TIMEOUT_MS = 10000, PRAGMA_SIZE = 64 };
+enum { STATEMENT_COUNT = 96, BUSY_TIMEOUT_MS = 10000, PRAGMA_SIZE = 64, COPY_PAGES = 1024 };
 
 struct db {
     sqlite3 *handle;
@@ -84,6 +84,22 @@ static enum status query_integer(struct db *db, const char *sql, int64_t *value)
     return STATUS_OK;
 }
 
+/* Flushes the names in the directory that holds `file`. */
+static enum status sync_directory_of(const char *file)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", file);
+    int directory = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = directory >= 0 && fsync(directory) == 0;
+    int error = errno;
+    if (directory >= 0)
+        close(directory);
+    if (synced)
+        return STATUS_OK;
+    log_error("%s: its directory can't be flushed: %s", file, strerror(error));
+    return status_from_errno(error);
+}
+
 /*
  * Makes the file with its mode before SQLite would make it with the umask's. Never opens one that is there: closing a
  * descriptor drops the POSIX locks that another connection of this process holds on the file.
@@ -100,18 +116,70 @@ static enum status create_file(const char *file)
     }
     close(fd);
     /* SQLite flushes the content; the name is ours to flush. */
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", file);
-    int directory = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = directory >= 0 && fsync(directory) == 0;
-    int error = errno;
-    if (directory >= 0)
-        close(directory);
-    if (!synced) {
-        log_error("%s: its directory can't be flushed: %s", file, strerror(error));
+    return sync_directory_of(file);
+}
+
+/* FILE.vVERSION, the copy of a database as it was before its schema changed. False when the path is too long. */
+static bool copy_name(const char *file, unsigned version, char name[static PATH_MAX])
+{
+    return snprintf(name, PATH_MAX, "%s.v%u", file, version) < PATH_MAX - (int)sizeof ".tmp";
+}
+
+/* Copies what is committed; through a connection of its own, because ours holds the lock against writers. */
+static bool copy_pages(struct db *db, const char *to)
+{
+    sqlite3 *source = NULL, *target = NULL;
+    sqlite3_backup *backup = NULL;
+    int result = sqlite3_open_v2(db->file, &source, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result == SQLITE_OK)
+        result = sqlite3_open_v2(to, &target, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result == SQLITE_OK && (backup = sqlite3_backup_init(target, "main", source, "main")) == NULL)
+        result = sqlite3_errcode(target);
+    while (result == SQLITE_OK)
+        result = sqlite3_backup_step(backup, COPY_PAGES);
+    if (backup != NULL)
+        (void)sqlite3_backup_finish(backup);
+    if (result != SQLITE_DONE)
+        log_error("%s can't be copied to %s: %s; make room, or correct the owner and mode of its directory", db->file,
+                  to, sqlite3_errstr(result));
+    sqlite3_close(target);
+    sqlite3_close(source);
+    return result == SQLITE_DONE;
+}
+
+/*
+ * Keeps the database as it is beside it, durably, before its schema changes. One that is there already is of a
+ * migration that was interrupted, or of one that was taken back: what the file holds now is newer.
+ */
+static enum status keep_copy(struct db *db, unsigned version)
+{
+    char name[PATH_MAX], temporary[PATH_MAX];
+    if (!copy_name(db->file, version, name)) {
+        log_error("%s: its path is too long for a copy beside it", db->file);
+        return STATUS_LIMIT;
+    }
+    snprintf(temporary, sizeof temporary, "%.*s.tmp", (int)(sizeof temporary - sizeof ".tmp"), name);
+    (void)unlink(temporary);
+    int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        int error = errno;
+        log_error("%s can't be made: %s; the schema of %s can't change without a copy of it", temporary,
+                  strerror(error), db->file);
         return status_from_errno(error);
     }
-    return STATUS_OK;
+    bool good = copy_pages(db, temporary);
+    if (good && (fsync(fd) != 0 || rename(temporary, name) != 0)) {
+        log_error("%s can't be kept: %s", name, strerror(errno));
+        good = false;
+    }
+    close(fd);
+    if (!good) {
+        (void)unlink(temporary);
+        errno = EIO;
+        return STATUS_SYSTEM;
+    }
+    log_notice("%s: its schema goes from version %u on; as it was it stays in %s", db->file, version, name);
+    return sync_directory_of(name);
 }
 
 /* Runs what leads from `from` to `version`, each script with its new number in one transaction. */
@@ -130,6 +198,21 @@ static enum status migrate(struct db *db, uint32_t application_id, const char *c
         return status;
     snprintf(pragma, sizeof pragma, "PRAGMA user_version = %u", version);
     return execute(db, pragma, "its schema version can't be stored");
+}
+
+/* A schema of a later release is none that we understand. */
+static void say_newer(const struct db *db, int64_t found, unsigned version)
+{
+    char name[PATH_MAX];
+    if (copy_name(db->file, version, name) && access(name, F_OK) == 0)
+        log_error(
+            "%s was written by a newer release (its schema is %lld, ours %u): install that release; or go back to "
+            "the copy from before, without what was recorded since: rm -f '%s-wal' '%s-shm'; cp -p '%s' '%s'",
+            db->file, (long long)found, version, db->file, db->file, name, db->file);
+    else
+        log_error("%s was written by a newer release (its schema is %lld, ours %u), and there is no copy %s.v%u to go "
+                  "back to: install that release or restore a backup",
+                  db->file, (long long)found, version, db->file, version);
 }
 
 /* Checks whose file it is; a fresh one is nobody's, with nothing in it. */
@@ -151,9 +234,7 @@ static enum status inspect(struct db *db, uint32_t application_id, unsigned vers
         return STATUS_CORRUPT;
     }
     if (found_version < 0 || found_version > (int64_t)version) {
-        log_error("%s was written by a newer release (its schema is %lld, ours %u); install that release or restore "
-                  "a backup",
-                  db->file, (long long)found_version, version);
+        say_newer(db, found_version, version);
         return STATUS_CORRUPT;
     }
     *found = (unsigned)found_version;
@@ -171,13 +252,16 @@ static enum status set_up(struct db *db, uint32_t application_id, const char *co
     if (status == STATUS_OK)
         status = execute(db, "PRAGMA journal_mode = WAL", "can't be opened");
     if (status == STATUS_OK)
-        status = execute(db, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", "can't be set up");
+        status = execute(db, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY",
+                         "can't be set up");
     if (status == STATUS_OK)
         status = db_begin(db);
     if (status != STATUS_OK)
         return status;
     /* Again under the lock: another connection may have been first. */
     status = inspect(db, application_id, version, &fresh, &found);
+    if (status == STATUS_OK && !fresh && found < version)
+        status = keep_copy(db, found);
     if (status == STATUS_OK && (fresh || found < version))
         status = migrate(db, application_id, schema, found, version);
     if (status == STATUS_OK)

@@ -14,8 +14,9 @@ struct db;
 
 /*
  * Opens or creates `file` (mode 0600). `schema[0..version)` are the SQL scripts that lead from each version to the
- * next; PRAGMA user_version tells which were applied, application_id guards against a foreign file. A newer version
- * than ours is STATUS_CORRUPT with a message to the operator.
+ * next; PRAGMA user_version tells which were applied, application_id guards against a foreign file. Before the schema
+ * of an existing database changes it is kept as FILE.vVERSION beside it, durably; an interrupted migration starts
+ * again. A newer version than ours is STATUS_CORRUPT, with a message that says how to go back to that copy.
  */
 MUST_CHECK enum status db_open(const char *file, uint32_t application_id, const char *const schema[], unsigned version,
                                struct db **db);

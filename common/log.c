@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
+
 enum { MESSAGE_SIZE = 6144, LINE_SIZE = 8192 };
 
 static struct {
@@ -37,43 +39,16 @@ void log_open(const char *name, enum log_level threshold)
     settings.journal = stderr_is_journal();
 }
 
-/* Length of the UTF-8 sequence at `text` and its code point; 0 when it is not well-formed (RFC 3629). */
-static size_t utf8_decode(const unsigned char *text, size_t size, uint32_t *code)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char lead = text[0];
-    size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-    if (length == 0 || length > size)
-        return 0;
-    uint32_t value = length == 1 ? lead : lead & (0x7fU >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        value = value << 6 | (text[i] & 0x3f);
-    }
-    if (value < smallest[length] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
-        return 0;
-    *code = value;
-    return length;
-}
-
-/* What a terminal obeys instead of showing: C0, DEL, C1, line separators, bidirectional overrides. */
-static bool is_control(uint32_t code)
-{
-    return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x2028 && code <= 0x202e) ||
-           (code >= 0x2066 && code <= 0x2069);
-}
-
 /* Appends `message` with control characters and invalid bytes as \xNN, as much as fits; returns the new length. */
 static size_t append_escaped(char line[static LINE_SIZE], size_t used, const char *message)
 {
     static const char digits[] = "0123456789abcdef";
-    const unsigned char *text = (const unsigned char *)message;
+    const char *text = message;
     size_t size = strlen(message);
     while (size > 0) {
         uint32_t code = 0;
         size_t length = utf8_decode(text, size, &code);
-        bool plain = length > 0 && !is_control(code);
+        bool plain = length > 0 && !utf8_is_control(code);
         if (length == 0)
             length = 1;
         if (used + 4 * length + sizeof "...\n" > LINE_SIZE) {
@@ -82,11 +57,11 @@ static size_t append_escaped(char line[static LINE_SIZE], size_t used, const cha
         }
         for (size_t i = 0; i < length; i++) {
             if (plain) {
-                line[used++] = (char)text[i];
+                line[used++] = text[i];
             } else {
                 line[used++] = '\\';
                 line[used++] = 'x';
-                line[used++] = digits[text[i] >> 4];
+                line[used++] = digits[(unsigned char)text[i] >> 4];
                 line[used++] = digits[text[i] & 15];
             }
         }

@@ -128,7 +128,7 @@ static enum status write_secret(const struct signature_key *key, const char *pat
     return status;
 }
 
-static enum status write_public(const struct signature_public *public_key, const char *path)
+enum status signature_public_save(const struct signature_public *public_key, const char *path)
 {
     uint8_t file[PUBLIC_FILE_SIZE] = "Ed";
     memcpy(file + 2, public_key->key_id, SIGNATURE_KEY_ID_SIZE);
@@ -154,7 +154,7 @@ enum status signature_generate(const char *secret_file, const char *public_file,
         *existing = status == STATUS_EXISTS ? secret_file : NULL;
         goto cleanup;
     }
-    status = write_public(public_key, public_file);
+    status = signature_public_save(public_key, public_file);
     if (status != STATUS_OK) {
         int error = errno;
         *existing = status == STATUS_EXISTS ? public_file : NULL;

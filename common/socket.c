@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -38,6 +39,11 @@ static in_port_t port_of(const struct socket_address *address)
 {
     struct socket_address copy = *address;
     return ntohs(socket_address_is_ipv6(&copy) ? ipv6_of(&copy)->sin6_port : ipv4_of(&copy)->sin_port);
+}
+
+uint16_t socket_address_port(const struct socket_address *address)
+{
+    return port_of(address);
 }
 
 static void set_port(struct socket_address *address, in_port_t port)
@@ -230,9 +236,50 @@ static bool bind_patiently(int fd, const struct socket_address *address)
     }
 }
 
+static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
+{
+    if (a == NULL || a->sa_family != b->sa_family)
+        return false;
+    if (a->sa_family == AF_INET)
+        return ((const struct sockaddr_in *)a)->sin_addr.s_addr == ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+    return a->sa_family == AF_INET6 && IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                                                          &((const struct sockaddr_in6 *)b)->sin6_addr);
+}
+
+/* What comes with each datagram: the kernel's count of drops, and the segment size of what it coalesced. */
+static bool want_control(int fd, const char **what)
+{
+    *what = "SO_RXQ_OVFL";
+    if (!set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1))
+        return false;
+    *what = "UDP_GRO";
+    return set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
+}
+
+/* Shuts the socket for sending and proves it. */
+static enum status shut_and_prove(int fd, const struct socket_address *address)
+{
+    /* ENOTCONN is what an unconnected socket reports; that it took effect is seen below. */
+    if (shutdown(fd, SHUT_WR) != 0 && errno != ENOTCONN)
+        return fail_and_close(fd, address, "shutdown");
+
+    struct socket_address target;
+    proof_target(address, &target);
+    ssize_t sent = sendto(fd, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&target.storage, target.size);
+    if (sent >= 0 || errno != EPIPE) {
+        char text[SOCKET_TEXT_SIZE];
+        log_error("UDP socket for %s: can still send after shutdown(SHUT_WR) (%s); refusing to listen with it",
+                  socket_address_text(address, text), sent >= 0 ? "a datagram left" : strerror(errno));
+        close(fd);
+        return STATUS_DENIED;
+    }
+    return STATUS_OK;
+}
+
 enum status socket_open_receiver(const struct socket_address *address, uint32_t receive_buffer, int *fd,
                                  uint32_t *granted)
 {
+    const char *what;
     *fd = -1;
     int made = socket(address->storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (made < 0)
@@ -241,28 +288,118 @@ enum status socket_open_receiver(const struct socket_address *address, uint32_t 
         return fail_and_close(made, address, "IPV6_V6ONLY");
     if (!raise_buffer(made, SO_RCVBUF, SO_RCVBUFFORCE, receive_buffer, granted))
         return fail_and_close(made, address, "SO_RCVBUF");
-    if (!set_int(made, SOL_SOCKET, SO_RXQ_OVFL, 1))
-        return fail_and_close(made, address, "SO_RXQ_OVFL");
-    if (!set_int(made, IPPROTO_UDP, UDP_GRO, 1))
-        return fail_and_close(made, address, "UDP_GRO");
+    if (!want_control(made, &what))
+        return fail_and_close(made, address, what);
     if (!bind_patiently(made, address))
         return bind_failure(made, address);
-    /* ENOTCONN is what an unconnected socket reports; that it took effect is seen below. */
-    if (shutdown(made, SHUT_WR) != 0 && errno != ENOTCONN)
-        return fail_and_close(made, address, "shutdown");
+    enum status status = shut_and_prove(made, address);
+    if (status == STATUS_OK)
+        *fd = made;
+    return status;
+}
 
-    struct socket_address target;
-    proof_target(address, &target);
-    ssize_t sent = sendto(made, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&target.storage, target.size);
-    if (sent >= 0 || errno != EPIPE) {
-        char text[SOCKET_TEXT_SIZE];
-        log_error("UDP socket for %s: can still send after shutdown(SHUT_WR) (%s); refusing to listen with it",
-                  socket_address_text(address, text), sent >= 0 ? "a datagram left" : strerror(errno));
-        close(made);
-        return STATUS_DENIED;
+static bool get_int(int fd, int level, int option, int *value)
+{
+    socklen_t size = sizeof *value;
+    return getsockopt(fd, level, option, value, &size) == 0;
+}
+
+/* Whether SO_RCVBUF would give more than `stored`, tried on a socket that matters to nobody. */
+static bool would_raise(int wanted, int stored)
+{
+    int value = 0;
+    int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (probe < 0)
+        return false;
+    bool raises = set_int(probe, SOL_SOCKET, SO_RCVBUF, wanted) && get_int(probe, SOL_SOCKET, SO_RCVBUF, &value) &&
+                  value > stored;
+    close(probe);
+    return raises;
+}
+
+static bool raise_passed_buffer(int fd, uint32_t bytes, uint32_t *granted)
+{
+    int wanted = bytes > INT32_MAX / 2 ? INT32_MAX / 2 : (int)bytes;
+    int stored = 0;
+    if (!get_int(fd, SOL_SOCKET, SO_RCVBUF, &stored))
+        return false;
+    if (stored / 2 < wanted && !set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, wanted) && would_raise(wanted, stored) &&
+        !set_int(fd, SOL_SOCKET, SO_RCVBUF, wanted))
+        return false;
+    if (!get_int(fd, SOL_SOCKET, SO_RCVBUF, &stored))
+        return false;
+    *granted = (uint32_t)stored / 2;
+    return true;
+}
+
+/* A socket unit may ask for more to come with each datagram than the receive stage has room for. */
+static void unwanted_control(int fd)
+{
+    static const struct {
+        int level, option;
+    } unwanted[] = {{SOL_SOCKET, SO_TIMESTAMP},      {SOL_SOCKET, SO_TIMESTAMPNS}, {SOL_SOCKET, SO_TIMESTAMPING},
+                    {IPPROTO_IP, IP_PKTINFO},        {IPPROTO_IP, IP_RECVTTL},     {IPPROTO_IP, IP_RECVTOS},
+                    {IPPROTO_IPV6, IPV6_RECVPKTINFO}};
+    for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)
+        (void)set_int(fd, unwanted[i].level, unwanted[i].option, 0);
+}
+
+static enum status refuse_passed(int fd, const struct socket_address *address, const char *what)
+{
+    char text[SOCKET_TEXT_SIZE];
+    log_error("UDP socket for %s, passed by the service manager: %s", socket_address_text(address, text), what);
+    close(fd);
+    return STATUS_INVALID;
+}
+
+enum status socket_adopt_receiver(int fd, const struct socket_address *address, uint32_t receive_buffer,
+                                  uint32_t *granted)
+{
+    const char *what;
+    int type = 0;
+    int protocol = 0;
+    struct socket_address bound = {.size = sizeof bound.storage};
+    struct socket_address peer = {.size = sizeof peer.storage};
+    if (!get_int(fd, SOL_SOCKET, SO_TYPE, &type) || !get_int(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) ||
+        getsockname(fd, (struct sockaddr *)&bound.storage, &bound.size) != 0)
+        return fail_and_close(fd, address, "what the service manager passes is no socket");
+    if (type != SOCK_DGRAM || protocol != IPPROTO_UDP)
+        return refuse_passed(fd, address, "not UDP; the socket unit needs ListenDatagram=");
+    if (bound.storage.ss_family != address->storage.ss_family || port_of(&bound) != port_of(address))
+        return refuse_passed(fd, address, "of another address family or port");
+    if (getpeername(fd, (struct sockaddr *)&peer.storage, &peer.size) == 0)
+        return refuse_passed(fd, address, "it is connected, so it takes the datagrams of one source only");
+    if (!same_host((struct sockaddr *)&bound.storage, (const struct sockaddr *)&address->storage)) {
+        char own[SOCKET_TEXT_SIZE], other[SOCKET_TEXT_SIZE];
+        log_warning("the socket passed by the service manager is bound to %s, not to %s: that is where it receives",
+                    socket_address_text(&bound, other), socket_address_text(address, own));
     }
-    *fd = made;
-    return STATUS_OK;
+    if (!raise_passed_buffer(fd, receive_buffer, granted))
+        return fail_and_close(fd, address, "SO_RCVBUF");
+    if (!want_control(fd, &what))
+        return fail_and_close(fd, address, what);
+    unwanted_control(fd);
+    return shut_and_prove(fd, &bound);
+}
+
+static bool memory_info(int fd, uint32_t values[static SK_MEMINFO_VARS])
+{
+    socklen_t size = SK_MEMINFO_VARS * sizeof *values;
+    memset(values, 0, size);
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) == 0;
+}
+
+bool socket_has_room(int fd)
+{
+    uint32_t values[SK_MEMINFO_VARS];
+    return memory_info(fd, values) &&
+           values[SK_MEMINFO_RMEM_ALLOC] < values[SK_MEMINFO_RCVBUF] - values[SK_MEMINFO_RCVBUF] / 8;
+}
+
+uint32_t socket_drops(int fd)
+{
+    uint32_t values[SK_MEMINFO_VARS];
+    return memory_info(fd, values) ? values[SK_MEMINFO_DROPS] : 0;
 }
 
 /* Accepts 0 bytes of each packet. */
@@ -365,16 +502,6 @@ enum status socket_open_sender(const struct socket_address *peer, uint32_t send_
     }
     *fd = made;
     return STATUS_OK;
-}
-
-static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
-{
-    if (a == NULL || a->sa_family != b->sa_family)
-        return false;
-    if (a->sa_family == AF_INET)
-        return ((const struct sockaddr_in *)a)->sin_addr.s_addr == ((const struct sockaddr_in *)b)->sin_addr.s_addr;
-    return a->sa_family == AF_INET6 && IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)a)->sin6_addr,
-                                                          &((const struct sockaddr_in6 *)b)->sin6_addr);
 }
 
 /* The interface that has the address from which the kernel would send. */

@@ -22,6 +22,7 @@ bool socket_address_parse(const char *text, struct socket_address *address);
 /* The same address with `lane` added to its port; false when the port would pass 65535. */
 bool socket_address_lane(const struct socket_address *address, unsigned lane, struct socket_address *out);
 bool socket_address_is_ipv6(const struct socket_address *address);
+uint16_t socket_address_port(const struct socket_address *address);
 enum { SOCKET_TEXT_SIZE = 80 };
 char *socket_address_text(const struct socket_address *address, char text[static SOCKET_TEXT_SIZE]);
 
@@ -34,6 +35,20 @@ char *socket_address_text(const struct socket_address *address, char text[static
  */
 MUST_CHECK enum status socket_open_receiver(const struct socket_address *address, uint32_t receive_buffer, int *fd,
                                             uint32_t *granted);
+
+/*
+ * The same for a socket that is bound already and outlives this process: one that the service manager holds. Applies
+ * and proves all of the above again, however often it was done before, and switches off what else would come with the
+ * datagrams; never lowers the buffer, which the service manager may have set beyond what this process may. The socket
+ * must be unconnected UDP of the family and port of `address`; another host address is told and taken. Takes `fd`:
+ * closes it when it fails.
+ */
+MUST_CHECK enum status socket_adopt_receiver(int fd, const struct socket_address *address, uint32_t receive_buffer,
+                                             uint32_t *granted);
+/* Whether what waits in the socket leaves at least an eighth of its buffer free. */
+bool socket_has_room(int fd);
+/* What the kernel has dropped on the socket since it was made: what SO_RXQ_OVFL tells with the next datagram. */
+uint32_t socket_drops(int fd);
 
 /*
  * Sender: unconnected, a drop-all classic BPF filter locked by SO_LOCK_FILTER, receive buffer minimal,
