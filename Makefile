@@ -53,24 +53,25 @@ RECEIVER_OBJ := $(call objects,$(filter-out receiver/main.c,$(wildcard receiver/
 TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)))
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
-SENDER_CORE   := schedule pack encode interleave group pace heartbeat
-RECEIVER_CORE := arena gather loss trail epochs progress decode unpack extents assembly catalog knowledge
+SENDER_CORE   := schedule pack encode interleave group pace heartbeat idle mark
+RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack extents assembly room catalog claims knowledge missing
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 
 PROGRAMS := $(OUT)/diodecast-sender $(OUT)/diodecast-receiver $(OUT)/diodecast $(OUT)/diodecast-impair
 UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT     := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC))
 SIM      := $(OUT)/tests/sim/sim
+SHIM     := $(OUT)/tests/crash/shim.so
 
-.PHONY: all help deps demo check check-long lint bench fuzz install clean format tests threaded-tests fuzz-programs
+.PHONY: all help deps demo check check-long check-crash lint bench fuzz install clean format tests threaded-tests fuzz-programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
 
 all: $(PROGRAMS) ## build the programs into build/
 
-tests: all $(UNIT) $(SIM)
-threaded-tests: all $(OUT)/tests/unit/test_threads
+tests: all $(UNIT) $(SIM) $(SHIM)
+threaded-tests: all $(OUT)/tests/unit/test_threads $(OUT)/tests/unit/test_audit_threads
 
 $(OUT)/lib%.a:
 	$(call say,AR,$@)
@@ -127,16 +128,28 @@ $(SIM): $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libcore.a $(OUT)/libcom
 	$(link)
 	$(call do_link)
 
-# The yardsticks of tests/bench/bench.py, and the FEC kernels beside each other.
+# Ends a daemon at a chosen I/O boundary; preloaded by tests/crash/campaign.py.
+$(SHIM): tests/crash/shim.c
+	$(link)
+	$(Q)mkdir -p $(@D) && $(CC) $(BASE_CFLAGS) $(OPTIMIZE) $(WARNINGS) -shared -fPIC -o $@ $<
+
+# The yardsticks of tests/bench/bench.py, each stage alone (a program links the side that its name starts with), and the FEC
+# kernels beside each other.
 BENCH := $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
-$(BENCH): %: %.o $(OUT)/libcommon.a
+$(OUT)/tests/bench/sender_%: $(OUT)/tests/bench/sender_%.o $(OUT)/libsender.a $(OUT)/libcommon.a
+	$(link)
+	$(call do_link)
+$(OUT)/tests/bench/receiver_%: $(OUT)/tests/bench/receiver_%.o $(OUT)/libreceiver.a $(OUT)/libcommon.a
+	$(link)
+	$(call do_link)
+$(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libcommon.a
 	$(link)
 	$(call do_link)
 
 # Fuzz targets are libFuzzer's, so everything below them is compiled by clang once more, in a folder of its own.
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 ifeq ($(OUT),$(BUILD)/fuzz)
-$(OUT)/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libcommon.a
+$(OUT)/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libcore.a $(OUT)/libcommon.a
 	$(link)
 	$(call do_link,-fsanitize=fuzzer)
 endif
@@ -174,12 +187,17 @@ check-long: ## as check, with more seeds, longer fuzzing and the long system tes
 	$(build_variants)
 	$(Q)$(CHECK_ENV) DIODECAST_LONG=1 tests/check.sh
 
+check-crash: ## kill both daemons CRASH_KILLS (10000) times while transfers cross (check does 500)
+	$(Q)tools/deps.sh build demo check
+	$(submake) tests
+	$(Q)CRASH_KILLS=$${CRASH_KILLS:-10000} $(CHECK_ENV) tests/check.sh crash
+
 fuzz: ## fuzz every target for FUZZ_SECONDS (60) each
 	$(Q)tools/deps.sh build check
 	$(submake) fuzz-programs
 	$(Q)$(CHECK_ENV) tests/check.sh fuzz
 
-bench: ## measure throughput beside the yardsticks, in one run (BENCH_OPTIONS=--quick for a short one)
+bench: ## measure beside the yardsticks and udpcast, in one run (BENCH_OPTIONS=--quick for a short one)
 	$(Q)tools/deps.sh build bench
 	$(submake) all $(BENCH)
 	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 tests/bench/bench.py $(BENCH_OPTIONS)

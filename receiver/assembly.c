@@ -215,6 +215,36 @@ enum assembly_outcome assembly_data(struct assembly *assembly, const struct fram
     return outcome;
 }
 
+struct assembly_artifact *assembly_expect(struct assembly *assembly, uint32_t index, uint64_t size)
+{
+    if (index >= LIMIT_ARTIFACTS || size > LIMIT_ARTIFACT_SIZE ||
+        (assembly->reader != NULL && index >= assembly->artifact_count))
+        return NULL;
+    struct assembly_artifact *artifact = make_artifact(assembly, index);
+    if (artifact == NULL || (artifact->size_known && artifact->size != size))
+        return NULL;
+    artifact->size = size;
+    artifact->size_known = true;
+    return artifact;
+}
+
+void assembly_hold(struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
+{
+    struct assembly_artifact *artifact = assembly_artifact(assembly, index);
+    if (artifact == NULL)
+        return;
+    end = end < artifact->size ? end : artifact->size;
+    struct extent hole = {first, first};
+    while (hole.end < end && extents_hole(&artifact->held, hole.end, end, &hole)) {
+        size_t before = extents_memory(&artifact->held);
+        if (!may_hold(assembly, artifact, hole) ||
+            !extents_add(&artifact->held, hole.first, hole.end, ASSEMBLY_EXTENTS))
+            return;
+        account(assembly, before, extents_memory(&artifact->held));
+        count_held(assembly, hole.end - hole.first, 0);
+    }
+}
+
 void assembly_drop_parts(struct assembly *assembly)
 {
     if (assembly->parts == NULL)

@@ -43,6 +43,7 @@ struct assembly_artifact {
     /* The rest is the store's. */
     bool placed;     /* `place` is valid */
     bool reread;     /* what was hashed on arrival is void: the verifier reads it all */
+    bool noted;      /* its size and place are known to the record of the transfer */
     uint64_t place;  /* offset in the transfer's file of small artifacts */
     uint64_t hashed; /* bytes from the start that went into `digest`, or into `sha256` when it is the size */
     struct digest *digest;
@@ -87,7 +88,11 @@ struct assembly {
     struct assembly_budget *budget;
     size_t memory; /* taken from the budget */
 
+    _Atomic uint64_t verified_bytes; /* written by the publish stage while it re-reads what is staged… */
+    _Atomic uint64_t verify_total;   /* …of so many; 0: it does not */
+
     void *stage;                    /* the store's */
+    void *kept;                     /* likewise, for its record in the ledger */
     struct assembly *next;          /* the catalog's hash chain */
     struct assembly *older, *newer; /* the catalog's list by progress */
 };
@@ -139,6 +144,14 @@ void assembly_drop_parts(struct assembly *assembly);
  */
 bool assembly_bind(struct assembly *assembly, struct signed_message *message, struct manifest_reader *reader,
                    uint64_t now_ns, assembly_reset *reset, void *context);
+
+/*
+ * For a transfer that is restored from its record: the artifact of this size, made when nothing was said of it; NULL
+ * when that contradicts the manifest or what was said before, or a bound is reached.
+ */
+struct assembly_artifact *assembly_expect(struct assembly *assembly, uint32_t index, uint64_t size);
+/* Likewise: [first, end) of the artifact, cut at its size, is held already. What does not fit a bound is missing. */
+void assembly_hold(struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end);
 
 /* Counts [first, end) of the artifact as missing again. */
 void assembly_lose(struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end);

@@ -14,6 +14,7 @@ enum {
     ENDED = 8192, /* transfers remembered as delivered or closed, so that their frames cost no query */
     REASON_SIZE = 256,
 };
+#define CROWDED_NS UINT64_C(250000000) /* that nobody is looked for again who could make room */
 
 struct ended {
     bool used;
@@ -27,11 +28,11 @@ struct catalog {
     const struct trust *trust;
     const struct catalog_actions *actions;
     void *context;
-    struct assembly_budget announced, unannounced;
+    struct room room;
     unsigned count;             /* not closed */
     unsigned unannounced_count; /* of these */
-    uint64_t free_bytes;
-    uint64_t reserved_bytes; /* still to come for admitted transfers */
+    uint64_t crowded_ns[2];     /* when nobody was found to make room, among all and among the unannounced */
+    uint64_t made_room_ns;      /* when transfers were last closed for the sake of bytes; 0: never */
     struct catalog_counters counters;
     struct assembly *oldest, *newest;
     struct assembly *buckets[BUCKETS];
@@ -46,12 +47,14 @@ struct catalog *catalog_create(const struct trust *trust, const struct catalog_a
     catalog->trust = trust;
     catalog->actions = actions;
     catalog->context = context;
-    catalog->free_bytes = UINT64_MAX;
-    catalog->announced.memory_limit = CATALOG_MEMORY;
-    catalog->announced.held_limit = UINT64_MAX;
-    catalog->unannounced.memory_limit = CATALOG_UNANNOUNCED_MEMORY;
-    catalog->unannounced.held_limit = CATALOG_UNANNOUNCED_BYTES;
+    room_init(&catalog->room, CATALOG_OPEN);
     return catalog;
+}
+
+void catalog_set_limits(struct catalog *catalog, const struct room_limits *limits)
+{
+    assert(limits->max_open >= 1 && limits->max_open <= CATALOG_OPEN);
+    catalog->room.limits = *limits;
 }
 
 void catalog_destroy(struct catalog *catalog)
@@ -129,7 +132,7 @@ static uint64_t outstanding(const struct assembly *assembly)
 void catalog_close(struct catalog *catalog, struct assembly *assembly, enum catalog_end end)
 {
     assert(assembly->state != ASSEMBLY_CLOSED);
-    catalog->reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= outstanding(assembly);
     catalog->actions->closing(catalog->context, assembly, end);
     catalog->count--;
     if (!assembly->announced)
@@ -144,7 +147,7 @@ void catalog_forget(struct catalog *catalog, struct assembly *assembly, bool del
 {
     if (assembly->state != ASSEMBLY_CLOSED) {
         assert(delivered);
-        catalog->reserved_bytes -= outstanding(assembly);
+        catalog->room.reserved_bytes -= outstanding(assembly);
         catalog->count--;
         if (!assembly->announced)
             catalog->unannounced_count--;
@@ -159,18 +162,35 @@ void catalog_forget(struct catalog *catalog, struct assembly *assembly, bool del
     assembly_destroy(assembly);
 }
 
-/* Closes the transfer without progress for longest, if that is long enough. */
+/* The transfer that is to make room for `other` (may be NULL), if there is one. */
+static struct assembly *find_dispensable(struct catalog *catalog, bool among_unannounced, const struct assembly *other,
+                                         uint64_t now_ns)
+{
+    struct assembly *found = NULL;
+    double most = 0;
+    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer) {
+        if (now_ns - assembly->progress_ns < ROOM_IDLE_NS)
+            break;
+        double value = room_dispensable(assembly, now_ns);
+        if (value <= most || assembly == other || (among_unannounced && assembly->announced))
+            continue;
+        found = assembly;
+        most = value;
+    }
+    return found;
+}
+
 static bool make_room(struct catalog *catalog, bool among_unannounced, uint64_t now_ns)
 {
-    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer) {
-        if (now_ns - assembly->progress_ns < CATALOG_IDLE_NS)
-            return false;
-        if (assembly->state == ASSEMBLY_OPEN && !(among_unannounced && assembly->announced)) {
-            catalog_close(catalog, assembly, CATALOG_EVICTED);
-            return true;
-        }
-    }
-    return false;
+    uint64_t *crowded_ns = &catalog->crowded_ns[among_unannounced];
+    if (*crowded_ns != 0 && now_ns - *crowded_ns < CROWDED_NS)
+        return false;
+    struct assembly *assembly = find_dispensable(catalog, among_unannounced, NULL, now_ns);
+    *crowded_ns = assembly == NULL ? now_ns : 0;
+    if (assembly == NULL)
+        return false;
+    catalog_close(catalog, assembly, CATALOG_EVICTED);
+    return true;
 }
 
 /* With `vouched` a signature is at hand: the quota of those without one neither counts nor stands in the way. */
@@ -179,9 +199,9 @@ static struct assembly *open_assembly(struct catalog *catalog, const struct unpa
 {
     if (!vouched && catalog->unannounced_count >= CATALOG_UNANNOUNCED && !make_room(catalog, true, source->now_ns))
         return NULL;
-    if (catalog->count >= CATALOG_OPEN && !make_room(catalog, false, source->now_ns))
+    if (catalog->count >= catalog->room.limits.max_open && !make_room(catalog, false, source->now_ns))
         return NULL;
-    struct assembly_budget *budget = vouched ? &catalog->announced : &catalog->unannounced;
+    struct assembly_budget *budget = vouched ? &catalog->room.announced : &catalog->room.unannounced;
     struct assembly *assembly = assembly_create(id, source->sender_id, budget, source->now_ns);
     if (assembly == NULL)
         return NULL;
@@ -207,8 +227,13 @@ static bool is_over(struct catalog *catalog, const struct unpack_source *source,
         catalog->counters.after_end += !ended->delivered;
         return true;
     }
-    if (!catalog->actions->is_delivered(catalog->context, id))
+    enum catalog_answer answer = catalog->actions->is_delivered(catalog->context, sender_id, id);
+    if (answer == CATALOG_UNKNOWN)
         return false;
+    if (answer == CATALOG_UNSURE) {
+        catalog->counters.unsure++;
+        return true;
+    }
     remember_end(catalog, sender_id, id, true);
     catalog->counters.after_delivery++;
     return true;
@@ -238,7 +263,8 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
 {
     if (assembly->announced)
         return true;
-    if (!assembly_move_budget(assembly, &catalog->announced))
+    catalog->room.announced.held_limit = catalog->room.limits.staging;
+    if (!assembly_move_budget(assembly, &catalog->room.announced))
         return false;
     assembly->announced = true;
     catalog->unannounced_count--;
@@ -249,29 +275,81 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
 /* Decides on the room for a transfer whose total is known; what was admitted stays admitted. */
 static bool admit(const struct catalog *catalog, struct assembly *assembly)
 {
-    uint64_t needed = assembly->total_bytes > assembly->held_bytes ? assembly->total_bytes - assembly->held_bytes : 0;
-    uint64_t taken = catalog->reserved_bytes + CATALOG_RESERVE;
-    assembly->admitted = needed == 0 || (catalog->free_bytes > taken && needed <= catalog->free_bytes - taken);
+    assembly->admitted = room_shortfall(&catalog->room, assembly) == 0;
     return assembly->admitted;
+}
+
+/* Closes transfers that stand still until this one fits; none, when that would not be enough. */
+static void make_bytes(struct catalog *catalog, const struct assembly *assembly, uint64_t now_ns)
+{
+    uint64_t lacking = room_shortfall(&catalog->room, assembly);
+    uint64_t found = 0;
+    /* What was closed is still being deleted: the free bytes don't tell yet. */
+    if (catalog->made_room_ns != 0 && now_ns - catalog->made_room_ns < ROOM_IDLE_NS)
+        return;
+    for (const struct assembly *other = catalog->oldest; other != NULL; other = other->newer)
+        if (other != assembly && room_dispensable(other, now_ns) > 0)
+            found += other->held_bytes + outstanding(other);
+    while (found >= lacking && lacking > 0) {
+        struct assembly *other = find_dispensable(catalog, false, assembly, now_ns);
+        if (other == NULL)
+            return;
+        catalog->made_room_ns = now_ns;
+        if (catalog->room.free_bytes != UINT64_MAX)
+            catalog->room.free_bytes += other->held_bytes;
+        catalog_close(catalog, other, CATALOG_EVICTED);
+        lacking = room_shortfall(&catalog->room, assembly);
+    }
 }
 
 /* What stands still may never go on: its room is for others, until it does. */
 static void set_lapsed(struct catalog *catalog, struct assembly *assembly, bool lapsed)
 {
-    catalog->reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= outstanding(assembly);
     assembly->lapsed = lapsed;
-    catalog->reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += outstanding(assembly);
+}
+
+static void give_up_expired(struct catalog *catalog, uint64_t now_ns)
+{
+    struct assembly *newer;
+    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = newer) {
+        newer = assembly->newer;
+        if (now_ns - assembly->progress_ns < CATALOG_EXPIRE_NS)
+            return;
+        if (assembly->state == ASSEMBLY_OPEN && !assembly->announced)
+            catalog_close(catalog, assembly, CATALOG_EXPIRED);
+    }
+}
+
+/* The disk has shrunk under what was admitted: the largest wait again, so that smaller ones find room. */
+static void hold_back(struct catalog *catalog)
+{
+    while (room_is_overcommitted(&catalog->room)) {
+        struct assembly *largest = NULL;
+        for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
+            if (assembly->state == ASSEMBLY_OPEN && outstanding(assembly) > 0 &&
+                (largest == NULL || outstanding(assembly) > outstanding(largest)))
+                largest = assembly;
+        if (largest == NULL)
+            return;
+        catalog->room.reserved_bytes -= outstanding(largest);
+        catalog->counters.not_admitted++;
+        largest->admitted = false;
+    }
 }
 
 void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns)
 {
-    catalog->free_bytes = free_bytes;
+    give_up_expired(catalog, now_ns);
+    catalog->room.free_bytes = free_bytes;
     for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
         if (assembly->state == ASSEMBLY_OPEN && !assembly->lapsed && now_ns - assembly->progress_ns >= CATALOG_LAPSE_NS)
             set_lapsed(catalog, assembly, true);
+    hold_back(catalog);
     for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
         if (assembly->state == ASSEMBLY_OPEN && !assembly->admitted && admit(catalog, assembly))
-            catalog->reserved_bytes += outstanding(assembly);
+            catalog->room.reserved_bytes += outstanding(assembly);
 }
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
@@ -289,7 +367,7 @@ void catalog_announce(struct catalog *catalog, const struct unpack_source *sourc
     struct assembly *assembly = find_or_open(catalog, source, announce->transfer_id, true);
     if (assembly == NULL)
         return;
-    catalog->reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= outstanding(assembly);
     if (!promote(catalog, assembly)) {
         catalog->counters.over_limit++;
         return;
@@ -300,15 +378,26 @@ void catalog_announce(struct catalog *catalog, const struct unpack_source *sourc
         assembly->total_bytes = announce->total_bytes;
         assembly->total_artifacts = announce->artifact_count;
     }
-    catalog->counters.not_admitted += !admit(catalog, assembly);
-    catalog->reserved_bytes += outstanding(assembly);
+    if (!admit(catalog, assembly)) {
+        make_bytes(catalog, assembly, source->now_ns);
+        catalog->counters.not_admitted += !admit(catalog, assembly);
+    }
+    catalog->room.reserved_bytes += outstanding(assembly);
 }
 
 void catalog_lose(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
 {
-    catalog->reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= outstanding(assembly);
     assembly_lose(assembly, index, first, end);
-    catalog->reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += outstanding(assembly);
+}
+
+void catalog_hold(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
+{
+    catalog->room.reserved_bytes -= outstanding(assembly);
+    room_bound(&catalog->room);
+    assembly_hold(assembly, index, first, end);
+    catalog->room.reserved_bytes += outstanding(assembly);
 }
 
 static void tell_if_complete(struct catalog *catalog, struct assembly *assembly)
@@ -317,15 +406,28 @@ static void tell_if_complete(struct catalog *catalog, struct assembly *assembly)
         catalog->actions->complete(catalog->context, assembly);
 }
 
+struct assembly *catalog_open(struct catalog *catalog, const struct unpack_source *source,
+                              const uint8_t id[static TRANSFER_ID_SIZE])
+{
+    return find_or_open(catalog, source, id, false);
+}
+
+void catalog_restored(struct catalog *catalog, struct assembly *assembly)
+{
+    if (assembly->state == ASSEMBLY_OPEN)
+        tell_if_complete(catalog, assembly);
+}
+
 void catalog_data(struct catalog *catalog, const struct unpack_source *source, const struct frame_data *data)
 {
     struct assembly *assembly = find_or_open(catalog, source, data->transfer_id, false);
     if (assembly == NULL)
         return;
     uint64_t before = outstanding(assembly);
+    room_bound(&catalog->room);
     enum assembly_outcome outcome =
         assembly_data(assembly, data, source->now_ns, catalog->actions->write, catalog->context);
-    catalog->reserved_bytes -= before - outstanding(assembly);
+    catalog->room.reserved_bytes -= before - outstanding(assembly);
     switch (outcome) {
     case ASSEMBLY_NEW:
         made_progress(catalog, assembly);
@@ -402,19 +504,19 @@ static void bind_manifest(struct catalog *catalog, struct assembly *assembly, ui
         return;
     }
     bool announced = assembly->announced;
-    catalog->reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= outstanding(assembly);
     if (!promote(catalog, assembly) ||
         !assembly_bind(assembly, &message, reader, now_ns, catalog->actions->reset, catalog->context)) {
         manifest_reader_destroy(reader);
         signed_message_deinit(&message);
         assembly_drop_parts(assembly);
-        catalog->reserved_bytes += outstanding(assembly);
+        catalog->room.reserved_bytes += outstanding(assembly);
         catalog->counters.over_limit++;
         return;
     }
     if (!announced)
         catalog->counters.not_admitted += !admit(catalog, assembly);
-    catalog->reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += outstanding(assembly);
     catalog->counters.bound++;
     catalog->actions->bound(catalog->context, assembly);
     tell_if_complete(catalog, assembly);

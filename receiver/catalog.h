@@ -10,15 +10,16 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 #include "receiver/assembly.h"
+#include "receiver/room.h"
 #include "receiver/unpack.h"
 
 /*
  * All open transfers, by sender and id: admission, bounds, who makes room for whom, and what each frame does to its
  * transfer. Sans I/O: what is to be done goes out through struct catalog_actions. One thread.
  *
- * Bounds: at most CATALOG_OPEN transfers; those that no signature vouches for share a small quota of their own, so that
- * forged datagrams can't take the room of real transfers. Where a bound is reached, the one without progress for
- * longest makes room, if that is at least CATALOG_IDLE_NS.
+ * Bounds: of the number of transfers, of their staged bytes, and the free disk (room.h). Where a bound is reached, one
+ * without progress makes room, the oldest and least complete first. Where somebody else takes the disk, the transfer
+ * that needs most waits, so that smaller ones still find room.
  */
 struct catalog;
 
@@ -26,13 +27,9 @@ enum {
     CATALOG_OPEN = 4096,
     CATALOG_UNANNOUNCED = 256,
 };
-#define CATALOG_MEMORY             (UINT64_C(384) << 20) /* bytes of tables and manifests */
-#define CATALOG_UNANNOUNCED_MEMORY (UINT64_C(80) << 20)  /* as large as one largest manifest and its table must be */
-#define CATALOG_UNANNOUNCED_BYTES  (UINT64_C(256) << 20) /* of artifacts on disk */
-#define CATALOG_RESERVE            (UINT64_C(16) << 20)  /* free bytes of the intake that admission leaves alone */
-#define CATALOG_IDLE_NS            UINT64_C(10000000000)
-#define CATALOG_REFUSAL_NS         UINT64_C(60000000000) /* that a frame which nobody signed refuses its transfer */
-#define CATALOG_LAPSE_NS           UINT64_C(60000000000) /* without progress, until no room is kept for a transfer */
+#define CATALOG_REFUSAL_NS UINT64_C(60000000000)  /* that a frame which nobody signed refuses its transfer */
+#define CATALOG_EXPIRE_NS  UINT64_C(600000000000) /* likewise, until one that nobody vouches for is given up */
+#define CATALOG_LAPSE_NS   UINT64_C(60000000000)  /* without progress, until no room is kept for a transfer */
 
 /* Why a transfer was closed. */
 enum catalog_end {
@@ -40,11 +37,20 @@ enum catalog_end {
     CATALOG_REFUSED, /* its manifest is signed and breaks the rules, or a frame that may not be ignored is unknown */
     CATALOG_EVICTED, /* made room */
     CATALOG_FAILED,  /* the owner gave it up (disk) */
+    CATALOG_EXPIRED, /* nobody vouches for it, and nothing of it came for CATALOG_EXPIRE_NS */
+    CATALOG_WRITTEN_OFF, /* an operator accepted its loss */
+    CATALOG_ENDS,
+};
+
+/* What the ledger knows of a transfer. */
+enum catalog_answer {
+    CATALOG_UNKNOWN,
+    CATALOG_DELIVERED, /* or being published */
+    CATALOG_UNSURE,    /* the ledger can't be read: this frame is dropped, and the next one asks again */
 };
 
 struct catalog_actions {
-    /* Whether the ledger has the transfer as delivered or being published. */
-    bool (*is_delivered)(void *context, const uint8_t *transfer_id);
+    enum catalog_answer (*is_delivered)(void *context, uint32_t sender_id, const uint8_t *transfer_id);
     assembly_write *write;
     assembly_reset *reset;
     /* A manifest was bound: the transfer's sequence is known. */
@@ -61,11 +67,12 @@ struct catalog_actions {
 struct catalog_counters {
     uint64_t announced, not_admitted, bound;
     uint64_t after_delivery; /* frames of delivered transfers */
+    uint64_t unsure;         /* frames that met CATALOG_UNSURE */
     uint64_t after_end;      /* frames of transfers that are being published or were closed */
     uint64_t duplicates, conflicts;
     uint64_t over_limit; /* frames without room: over a quota, or of a transfer not admitted */
     uint64_t manifests_refused;
-    uint64_t ended[4]; /* by enum catalog_end */
+    uint64_t ended[CATALOG_ENDS];
 };
 
 /* `trust` and `actions` are borrowed. NULL when memory is short. */
@@ -73,8 +80,11 @@ struct catalog *catalog_create(const struct trust *trust, const struct catalog_a
 /* Destroys all assemblies; what the owner attached must be gone. */
 void catalog_destroy(struct catalog *catalog);
 
-/* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now. Now and
- * then. */
+/* At most CATALOG_OPEN transfers. Before: see room_init(). */
+void catalog_set_limits(struct catalog *catalog, const struct room_limits *limits);
+
+/* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now, has
+ * those wait that do not fit any more, and gives up what expired. Now and then. */
 void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns);
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
@@ -89,6 +99,14 @@ void catalog_refuse(struct catalog *catalog, const struct unpack_source *source,
 
 /* assembly_lose() of a transfer in the catalog, which keeps account of the room that is still to be taken. */
 void catalog_lose(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end);
+/* For transfers that are restored from their records: opens one that nobody vouches for, as its first frame would; NULL
+ * when it is over, or without room. */
+struct assembly *catalog_open(struct catalog *catalog, const struct unpack_source *source,
+                              const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+/* Likewise: assembly_hold(), with the same account. */
+void catalog_hold(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end);
+/* All of it is restored: tells when nothing is missing. */
+void catalog_restored(struct catalog *catalog, struct assembly *assembly);
 /* Gives an open transfer up for the owner's reasons; it may come again. */
 void catalog_close(struct catalog *catalog, struct assembly *assembly, enum catalog_end end);
 /* Unlinks and destroys. With `delivered`, later frames of it are dropped without asking the ledger. */

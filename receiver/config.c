@@ -19,7 +19,7 @@
 #include "common/units.h"
 #include "proto/limits.h"
 
-enum { MESSAGE_SIZE = 256 };
+enum { MESSAGE_SIZE = 256, RECHECK_MIN = 1 << 20, STAGING_MIN = 1 << 20 };
 
 /* What is being filled, and the lines that problems between several keys are reported at. */
 struct loading {
@@ -128,6 +128,60 @@ static void set_lanes(struct conf_context *context, const struct conf_key *key, 
     }
 }
 
+static void set_recheck(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                        void *target)
+{
+    struct loading *loading = target;
+    char size[UNITS_TEXT_SIZE];
+    uint64_t bytes = 0;
+    size_t length = strlen(value);
+    (void)name;
+    if (length > 2 && length < sizeof size && strcmp(value + length - 2, "/s") == 0) {
+        memcpy(size, value, length - 2);
+        size[length - 2] = '\0';
+        if (units_parse_size(size, &bytes) && bytes >= RECHECK_MIN) {
+            loading->config.recheck_bytes_per_s = bytes;
+            return;
+        }
+    }
+    conf_problem(context, "%s: %s is not a rate of at least 1MiB/s, such as 200MiB/s", key->key, value);
+}
+
+static void set_tickets(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                        void *target)
+{
+    static const char *const words[] = {
+        [CONFIG_TICKETS_OFF] = "off", [CONFIG_TICKETS_WHOLE] = "whole", [CONFIG_TICKETS_CHUNKS] = "chunks"};
+    struct loading *loading = target;
+    (void)name;
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(value, words[i]) == 0) {
+            loading->config.tickets = (enum config_tickets)i;
+            return;
+        }
+    conf_problem(context, "%s: %s is none of off, whole, chunks", key->key, value);
+}
+
+static void set_staging(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                        void *target)
+{
+    struct loading *loading = target;
+    int before = context->problems;
+    conf_set_size(context, key, name, value, target);
+    if (context->problems == before && loading->config.staging < STAGING_MIN)
+        conf_problem(context, "%s: %s is less than 1MiB", key->key, value);
+}
+
+static void set_max_open(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                         void *target)
+{
+    struct loading *loading = target;
+    int before = context->problems;
+    conf_set_uint(context, key, name, value, target);
+    if (context->problems == before && (loading->config.max_open < 1 || loading->config.max_open > CONFIG_MAX_OPEN))
+        conf_problem(context, "%s: %s is not between 1 and %d", key->key, value, CONFIG_MAX_OPEN);
+}
+
 static void set_link_key(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                          void *target)
 {
@@ -149,6 +203,11 @@ static const struct conf_key keys[] = {
     {"receiver", "status", true, set_status, MEMBER(status)},
     {"receiver", "trusted_keys", true, set_trusted_keys, MEMBER(trusted_keys)},
     {"receiver", "memory", false, set_memory, MEMBER(memory)},
+    {"receiver", "staging", false, set_staging, MEMBER(staging)},
+    {"receiver", "reserve", false, conf_set_size, MEMBER(reserve)},
+    {"receiver", "recheck", false, set_recheck, MEMBER(recheck_bytes_per_s)},
+    {"receiver", "max_open", false, set_max_open, MEMBER(max_open)},
+    {"receiver", "tickets", false, set_tickets, MEMBER(tickets)},
     {"link", "listen", true, set_listen, MEMBER(listen)},
     {"link", "lanes", false, set_lanes, MEMBER(lanes)},
     {"link", "key", false, set_link_key, MEMBER(link_key)},
@@ -183,7 +242,12 @@ static void check_memory(struct conf_context *context, struct loading *loading)
 
 enum status config_load(const char *file, struct config *config)
 {
-    struct loading loading = {.config = {.memory = UINT64_C(64) << 20, .lanes = 1}};
+    struct loading loading = {.config = {.memory = UINT64_C(64) << 20,
+                                         .reserve = UINT64_C(256) << 20,
+                                         .recheck_bytes_per_s = UINT64_C(200) << 20,
+                                         .max_open = CONFIG_MAX_OPEN,
+                                         .tickets = CONFIG_TICKETS_CHUNKS,
+                                         .lanes = 1}};
     struct conf_context context = {.file = file};
     enum status status = conf_load(file, keys, sizeof keys / sizeof *keys, &loading);
     if (status == STATUS_OK || status == STATUS_INVALID) {

@@ -13,16 +13,18 @@ enum config_tickets { CONFIG_TICKETS_OFF, CONFIG_TICKETS_WHOLE, CONFIG_TICKETS_C
 struct config {
     char *intake, *state, *status, *trusted_keys;
     uint64_t memory;  /* bytes of the data plane */
-    uint64_t staging; /* key staging: bytes that open transfers may hold in .staging together; UINT64_MAX: the disk's */
-    uint64_t reserve; /* key reserve: bytes of free disk that no transfer may take (256MiB) */
-    uint64_t recheck_bytes_per_s; /* key recheck: rate of re-reading what was hashed before a hole was filled or before a
-                                     restart (200MiB a second) */
-    enum config_tickets tickets; /* key tickets: off, whole, chunks (the default): how much a ticket may tell */
-    uint64_t max_open;           /* key max_open: transfers open at a time (4096 at most) */
+    uint64_t staging; /* bytes that open transfers may hold in .staging together; 0: as many as the disk has */
+    uint64_t reserve; /* bytes of free disk that no transfer may take */
+    uint64_t recheck_bytes_per_s; /* rate of re-reading what did not arrive in order or was there before a restart; 0:
+                                     no limit */
+    enum config_tickets tickets;  /* how much a ticket may tell */
+    uint32_t max_open;            /* transfers open at a time; 0: as many as the program can (CATALOG_OPEN) */
     struct socket_address listen;
     uint32_t lanes;
     char *link_key; /* NULL: none */
 };
+
+enum { CONFIG_MAX_OPEN = 4096 }; /* as CATALOG_OPEN */
 
 /* Least `memory`: as a whole, and of each lane and of each trusted sender on each lane. */
 #define CONFIG_MEMORY_MIN       (UINT64_C(8) << 20)

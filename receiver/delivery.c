@@ -15,6 +15,7 @@
 #include "common/durable.h"
 #include "common/log.h"
 #include "proto/manifest.h"
+#include "receiver/witness.h"
 
 enum {
     CHANNELS = DELIVERY_BATCH, /* distinct ones in a batch */
@@ -31,6 +32,7 @@ struct channel {
 struct delivery {
     const struct intake *intake;
     struct ledger *ledger;
+    struct audit *audit;
     struct io_uring *ring;
     int syncfs_fd; /* of its own, so that each error of the file system is told to it once */
 
@@ -40,16 +42,18 @@ struct delivery {
     struct channel channels[CHANNELS];
     unsigned channel_count;
     struct ledger_delivery records[DELIVERY_BATCH];
-    uint8_t ids[DELIVERY_BATCH][TRANSFER_ID_SIZE];
+    struct audit_entry entries[DELIVERY_BATCH];
+    struct ledger_key keys[DELIVERY_BATCH];
 };
 
-struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger)
+struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger, struct audit *audit)
 {
     struct delivery *delivery = calloc(1, sizeof *delivery);
     if (delivery == NULL)
         return NULL;
     delivery->intake = intake;
     delivery->ledger = ledger;
+    delivery->audit = audit;
     delivery->syncfs_fd = openat(intake->fd, ".staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (delivery->syncfs_fd < 0) {
         free(delivery);
@@ -135,7 +139,7 @@ static bool drop(struct delivery *delivery, struct publish_job *job, enum delive
  */
 static bool withdraw(struct delivery *delivery, struct publish_job *job)
 {
-    if (job->intended && ledger_publish_failed(delivery->ledger, job->id) != STATUS_OK)
+    if (job->intended && ledger_publish_failed(delivery->ledger, job->sender_id, job->id) != STATUS_OK)
         return false;
     job->intended = false;
     return true;
@@ -328,6 +332,21 @@ static size_t record_intents(struct delivery *delivery, struct publish_job *batc
     return count;
 }
 
+/* Nothing becomes visible that the audit log does not say was verified. */
+static size_t record_verified(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    size_t records = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!batch[i]->attested)
+            witness_delivery(&delivery->entries[records++], AUDIT_VERIFIED, &batch[i]->delivery);
+    enum status status = audit_record(delivery->audit, delivery->entries, records);
+    if (status != STATUS_OK)
+        return drop_unrenamed(delivery, batch, count, DELIVERY_AUDIT, status, "the audit log can't be written");
+    for (size_t i = 0; i < count; i++)
+        batch[i]->attested = true;
+    return count;
+}
+
 static bool rename_tree(struct delivery *delivery, struct publish_job *job)
 {
     if (job->renamed)
@@ -367,15 +386,33 @@ static size_t drop_all(struct delivery *delivery, struct publish_job *batch[], s
     return 0;
 }
 
+/* Before the ledger: a crash in between is told by the audit log's end (recover.h), so that it is recorded once. */
+static enum status record_visible(struct delivery *delivery, struct publish_job *batch[], size_t count)
+{
+    size_t records = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!batch[i]->audited)
+            witness_delivery(&delivery->entries[records++], AUDIT_DELIVERED, &batch[i]->delivery);
+    enum status status = audit_record(delivery->audit, delivery->entries, records);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        batch[i]->audited = true;
+    return status;
+}
+
 /* A rename that is not known to be durable is not recorded: the intent and what lies where decide after a crash. */
 static size_t record_deliveries(struct delivery *delivery, struct publish_job *batch[], size_t count)
 {
     enum status status = flush_parents(delivery);
     if (status != STATUS_OK)
         return drop_all(delivery, batch, count, DELIVERY_WAIT, status, "flushing the channel's directory failed");
-    for (size_t i = 0; i < count; i++)
-        memcpy(delivery->ids[i], batch[i]->id, TRANSFER_ID_SIZE);
-    status = ledger_delivered(delivery->ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])delivery->ids, count);
+    status = record_visible(delivery, batch, count);
+    if (status != STATUS_OK)
+        return drop_all(delivery, batch, count, DELIVERY_AUDIT, status, "the audit log can't be written");
+    for (size_t i = 0; i < count; i++) {
+        delivery->keys[i].sender_id = batch[i]->sender_id;
+        memcpy(delivery->keys[i].transfer_id, batch[i]->id, TRANSFER_ID_SIZE);
+    }
+    status = ledger_delivered(delivery->ledger, delivery->keys, count);
     if (status != STATUS_OK)
         return drop_all(delivery, batch, count, DELIVERY_LEDGER, status, "the delivery can't be recorded");
     return count;
@@ -393,6 +430,7 @@ size_t delivery_run(struct delivery *delivery, struct publish_job *batch[], size
     count = flush_all(delivery, batch, count);
     count = choose_names(delivery, batch, count);
     count = record_intents(delivery, batch, count);
+    count = record_verified(delivery, batch, count);
     count = keep(delivery, batch, count, rename_tree);
     if (count > 0)
         count = record_deliveries(delivery, batch, count);

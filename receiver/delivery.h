@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "common/audit.h"
 #include "common/ring.h"
 #include "common/status.h"
 #include "receiver/intake.h"
@@ -22,13 +23,15 @@ enum { DELIVERY_BATCH = 256 };
 enum delivery_trouble {
     DELIVERY_WAIT,   /* may succeed later */
     DELIVERY_LEDGER, /* likewise, once the ledger can be written again */
+    DELIVERY_AUDIT,  /* likewise, the audit log */
     DELIVERY_LOST,   /* the staged bytes are of no use: a flush failed, and pages of a failed flush count as clean */
 };
 /* Called for each job that falls out of the batch and is the caller's again; errno says why, `what` at which step. */
 typedef void delivery_fell(void *context, struct publish_job *job, enum delivery_trouble trouble, enum status status,
                            const char *what);
 
-struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger);
+/* `audit` may be NULL: nothing is recorded then. */
+struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger, struct audit *audit);
 void delivery_destroy(struct delivery *delivery);
 /* The ring belongs to the thread that runs batches. */
 void delivery_set_ring(struct delivery *delivery, struct io_uring *ring);

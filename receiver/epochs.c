@@ -209,11 +209,22 @@ static bool makes_way(const struct sender *sender, const struct place *place, ui
            gather_epoch(place->gather) < epoch && now_ns >= place->begun_ns + YOUNG_NS;
 }
 
+/* Ends the move of a running epoch for the sake of a newer one that needs the side arena. */
+static void end_moves(struct sender *sender, uint64_t epoch)
+{
+    for (unsigned i = 0; i < PLACES; i++) {
+        struct place *place = &sender->places[i];
+        if (is_live(place) && gather_moving(place->gather) && gather_epoch(place->gather) < epoch)
+            gather_end_move(place->gather);
+    }
+}
+
 /* A gather for an epoch that has none. */
 static enum datagram_drop begin(struct epochs *epochs, struct sender *sender, uint64_t epoch, uint64_t now_ns,
                                 struct gather **gather)
 {
     settle(epochs, sender, now_ns);
+    end_moves(sender, epoch);
     bool full = !arena_is_free(sender, MAIN) && !arena_is_free(sender, SIDE);
     for (unsigned i = 0; full && i < PLACES; i++) {
         if (!makes_way(sender, &sender->places[i], epoch, now_ns))
@@ -293,6 +304,14 @@ void epochs_settle(struct epochs *epochs, uint64_t now_ns)
         settle(epochs, &epochs->senders[i], now_ns);
 }
 
+void epochs_release(struct epochs *epochs)
+{
+    for (size_t i = 0; i < epochs->known; i++)
+        for (unsigned j = 0; j < PLACES; j++)
+            if (is_live(&epochs->senders[i].places[j]))
+                gather_release(epochs->senders[i].places[j].gather);
+}
+
 void epochs_finish(struct epochs *epochs)
 {
     for (size_t i = 0; i < epochs->known; i++)
@@ -343,6 +362,25 @@ unsigned epochs_held(const struct epochs *epochs)
     return held;
 }
 
+bool epochs_are_crowded(const struct epochs *epochs)
+{
+    for (size_t i = 0; i < epochs->known; i++)
+        for (unsigned j = 0; j < PLACES; j++)
+            if (is_live(&epochs->senders[i].places[j]) && gather_is_crowded(epochs->senders[i].places[j].gather))
+                return true;
+    return false;
+}
+
+size_t epochs_open(const struct epochs *epochs)
+{
+    size_t open = 0;
+    for (size_t i = 0; i < epochs->known; i++)
+        for (unsigned j = 0; j < PLACES; j++)
+            if (epochs->senders[i].places[j].gather != NULL)
+                open += gather_open(epochs->senders[i].places[j].gather);
+    return open;
+}
+
 void epochs_totals(const struct epochs *epochs, struct epochs_totals *totals)
 {
     totals->gathers = epochs->gone;
@@ -351,4 +389,79 @@ void epochs_totals(const struct epochs *epochs, struct epochs_totals *totals)
         for (unsigned j = 0; j < PLACES; j++)
             if (epochs->senders[i].places[j].gather != NULL)
                 add_counters(&totals->gathers, gather_counters(epochs->senders[i].places[j].gather));
+}
+
+/* From one run of the receiver to the next. */
+
+static bool export_symbol(void *context, const struct datagram *datagram, const uint8_t *symbol)
+{
+    const struct handover_record record = {.kind = HANDOVER_DATAGRAM, .datagram = {*datagram, symbol}};
+    handover_writer_add(context, &record);
+    return !handover_writer_failed(context);
+}
+
+static void export_place(const struct sender *sender, const struct place *place, struct handover_writer *writer)
+{
+    struct gather_state state;
+    gather_export(place->gather, &state);
+    const struct handover_record record = {.kind = HANDOVER_EPOCH,
+                                           .epoch = {sender->id, gather_epoch(place->gather), &state}};
+    handover_writer_add(writer, &record);
+    gather_export_symbols(place->gather, export_symbol, writer);
+}
+
+size_t epochs_export(const struct epochs *epochs, struct handover_writer *writer)
+{
+    size_t open = 0;
+    for (size_t i = 0; i < epochs->known; i++) {
+        const struct sender *sender = &epochs->senders[i];
+        const struct handover_record known = {.kind = HANDOVER_SENDER, .sender = {sender->id, sender->confirmed_epoch}};
+        handover_writer_add(writer, &known);
+        /* The running epoch first, so that it finds the main arena free. */
+        for (unsigned arena = MAIN; arena <= SIDE; arena++)
+            for (unsigned j = 0; j < PLACES; j++)
+                if (is_live(&sender->places[j]) && sender->places[j].arena == arena) {
+                    export_place(sender, &sender->places[j], writer);
+                    open += gather_open(sender->places[j].gather);
+                }
+    }
+    return open;
+}
+
+static bool import_epoch(struct epochs *epochs, const struct handover_record *record, uint64_t now_ns)
+{
+    struct sender *sender = find_sender(epochs, record->epoch.sender_id);
+    struct gather *gather;
+    if (sender == NULL || record->epoch.epoch < sender->confirmed_epoch ||
+        find_gather(sender, record->epoch.epoch) != NULL ||
+        begin(epochs, sender, record->epoch.epoch, now_ns, &gather) != DATAGRAM_OK)
+        return false;
+    gather_import(gather, record->epoch.state, now_ns);
+    return true;
+}
+
+static bool import_datagram(struct epochs *epochs, const struct handover_record *record, uint64_t now_ns)
+{
+    const struct datagram *datagram = &record->datagram.header;
+    struct sender *sender = find_sender(epochs, datagram->sender_id);
+    struct gather *gather = sender == NULL ? NULL : find_gather(sender, datagram->epoch);
+    return gather != NULL && datagram->lane == epochs->lane &&
+           gather_import_symbol(gather, datagram, record->datagram.symbol, now_ns) == DATAGRAM_OK;
+}
+
+bool epochs_import(struct epochs *epochs, const struct handover_record *record, uint64_t now_ns)
+{
+    switch (record->kind) {
+    case HANDOVER_SENDER:
+        if (find_sender(epochs, record->sender.id) == NULL)
+            return false;
+        progress_confirm_epoch(epochs->progress, record->sender.id, record->sender.confirmed_epoch);
+        return true;
+    case HANDOVER_EPOCH:
+        return import_epoch(epochs, record, now_ns);
+    case HANDOVER_DATAGRAM:
+        return import_datagram(epochs, record, now_ns);
+    default:
+        return false;
+    }
 }

@@ -7,6 +7,7 @@
 
 #include "common/trust.h"
 #include "receiver/gather.h"
+#include "receiver/handover.h"
 #include "receiver/progress.h"
 
 /*
@@ -18,6 +19,8 @@
  * running one. It moves to the main arena once a signed heartbeat has confirmed it, or once nothing has come of the
  * other for EPOCHS_SILENCE_NS, and the later stages have given back what they held. One that got there and is not
  * confirmed within seconds makes way for the confirmed one. Older epochs than the confirmed one are dropped.
+ * The side arena is a newer epoch's: what the running one has still open there since its own beginning is given up when
+ * a newer one needs the room, so that a sender that is started again and again loses only what it had under way.
  */
 struct epochs;
 
@@ -49,7 +52,9 @@ struct block *epochs_pop(struct epochs *epochs, uint64_t now_ns);
 void epochs_return(struct epochs *epochs, struct block *block);
 /* After the blocks that are ready were popped, and at least each second: ends epochs, moves them to the main arena. */
 void epochs_settle(struct epochs *epochs, uint64_t now_ns);
-/* Lets out all complete blocks: nothing more will be pushed. */
+/* Lets out the complete blocks that wait for others. */
+void epochs_release(struct epochs *epochs);
+/* Lets out all complete blocks and gives up all others: nothing more will be pushed. */
 void epochs_finish(struct epochs *epochs);
 /* When epochs_pop() may have something without a new datagram; UINT64_MAX: never. */
 uint64_t epochs_deadline_ns(const struct epochs *epochs);
@@ -57,6 +62,16 @@ uint64_t epochs_deadline_ns(const struct epochs *epochs);
 void epochs_publish(struct epochs *epochs, uint64_t now_ns);
 unsigned epochs_held(const struct epochs *epochs); /* blocks popped and not yet returned */
 void epochs_totals(const struct epochs *epochs, struct epochs_totals *totals);
+
+/* Writes what the next run needs to go on here, without the lane's own record. After epochs_release() and once all
+ * complete blocks were popped. Returns the number of open blocks among it. */
+size_t epochs_export(const struct epochs *epochs, struct handover_writer *writer);
+/* Takes a record of the run before, in the order of the export, before the first datagram of this one. False when it is
+ * of no use here: the sender is not trusted, the epoch is over, there is no room. */
+bool epochs_import(struct epochs *epochs, const struct handover_record *record, uint64_t now_ns);
+size_t epochs_open(const struct epochs *epochs); /* blocks with fewer than k symbols */
+/* Whether the later stages are so far behind that a running epoch will soon lack room; see gather_is_crowded(). */
+bool epochs_are_crowded(const struct epochs *epochs);
 
 /* Bytes of the main arena in a share, and the share that a main arena of `arena` bytes needs. */
 size_t epochs_arena_of(size_t share_size);

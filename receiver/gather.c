@@ -1,100 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "receiver/gather.h"
+#include "receiver/gather_private.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/prefetch.h"
-#include "receiver/arena.h"
-#include "receiver/loss.h"
-#include "receiver/trail.h"
-
-enum {
-    WINDOW_SLACK = 64,  /* SBNs beside twice the depth, for short groups */
-    TABLE_SIZE = 16384, /* slots, by SBN; a power of two */
-    GROUPS = 16,        /* whose geometry is remembered */
-};
-
-/* Groups may overlap where someone forges them: the blocks of an older one reach beyond the end of the newest. */
-_Static_assert(3 * LIMIT_DEPTH + WINDOW_SLACK <= TABLE_SIZE, "no two SBNs of the window share a slot");
-_Static_assert((TABLE_SIZE & (TABLE_SIZE - 1)) == 0, "a remainder is a mask");
-_Static_assert(TRAIL_SAMPLES *TRAIL_STEP_NS > GATHER_GIVE_UP_NS, "the trail reaches back far enough");
-
-enum block_state {
-    STATE_FREE,    /* of an entry: its memory can be reused once all older entries are free; of a slot: nothing known */
-    STATE_OPEN,    /* fewer than k symbols */
-    STATE_WAITING, /* complete, behind an incomplete one of the newest group */
-    STATE_READY,   /* complete, to be popped */
-    STATE_HELD,    /* popped */
-    STATE_OVER,    /* returned, or given up */
-};
-
-/* Memory of one block: this header, then the symbols. */
-struct entry {
-    struct block block; /* first, so that a block leads to its entry */
-    struct entry *next; /* in the list of ready ones */
-    struct arena *arena;
-    uint64_t touched_ns; /* newest datagram */
-    enum block_state state;
-    uint32_t conflicts;
-    uint16_t depth, group_index;
-    _Alignas(ARENA_ALIGNMENT) uint8_t symbols[];
-};
-
-struct slot {
-    uint64_t sbn;
-    struct entry *entry; /* while open, waiting, ready or held */
-    uint8_t state;       /* enum block_state */
-    uint8_t answer;      /* enum datagram_drop for further symbols of a block that is over */
-    uint8_t missed;      /* symbols dropped for want of memory */
-};
-
-struct group {
-    uint64_t base;
-    uint16_t depth; /* 0: unused */
-    uint16_t symbol_size;
-    uint64_t accepted, conflicts;
-};
-
-struct gather {
-    uint64_t epoch;
-    uint32_t sender_id;
-    uint8_t lane;
-
-    struct arena arenas[2];
-    unsigned active; /* index of the arena that new blocks go to */
-
-    bool anchored; /* a first group was seen: the following hold */
-    struct group groups[GROUPS];
-    unsigned newest, oldest_group; /* indexes */
-    uint16_t previous_depth;
-    uint64_t floor;      /* lowest SBN of the window */
-    uint64_t order_next; /* lowest SBN of the newest group that is neither released nor over */
-    uint64_t passed;     /* cache of gather_passed_sbn() before entries in use are looked at */
-    uint64_t in_window_ns, last_ns;
-    struct trail trail;
-
-    unsigned open, waiting, held;
-    uint64_t expiry_ns; /* no open block is given up before */
-    struct entry *ready_first, *ready_last;
-
-    struct loss loss;
-    struct gather_counters counters;
-    struct slot slots[TABLE_SIZE];
-};
 
 static size_t entry_size(uint8_t k, uint8_t r, uint16_t symbol_size)
 {
     return sizeof(struct entry) + ((size_t)k + r) * symbol_size;
 }
 
-/* Slots and states. */
-
-static struct slot *slot_find(struct gather *gather, uint64_t sbn)
+size_t gather_entry_span(const struct block *block)
 {
-    struct slot *slot = &gather->slots[sbn % TABLE_SIZE];
-    return slot->state != STATE_FREE && slot->sbn == sbn ? slot : NULL;
+    return arena_span(entry_size(block->source_symbols, block->repair_symbols, block->symbol_size));
 }
 
 static struct slot *slot_claim(struct gather *gather, uint64_t sbn)
@@ -103,185 +23,6 @@ static struct slot *slot_claim(struct gather *gather, uint64_t sbn)
     if (slot->sbn != sbn || slot->state == STATE_FREE)
         *slot = (struct slot){.sbn = sbn, .missed = slot->sbn == sbn ? slot->missed : 0};
     return slot;
-}
-
-static const struct group *newest_group(const struct gather *gather)
-{
-    return &gather->groups[gather->newest];
-}
-
-static uint64_t window_end(const struct gather *gather)
-{
-    return newest_group(gather)->base + newest_group(gather)->depth;
-}
-
-static void append_ready(struct gather *gather, struct entry *entry)
-{
-    if (entry->state == STATE_WAITING)
-        gather->waiting--;
-    entry->state = STATE_READY;
-    entry->next = NULL;
-    if (gather->ready_first == NULL)
-        gather->ready_first = entry;
-    else
-        gather->ready_last->next = entry;
-    gather->ready_last = entry;
-    struct slot *slot = slot_find(gather, entry->block.sbn);
-    if (slot != NULL && slot->entry == entry)
-        slot->state = STATE_READY;
-}
-
-/* Releases complete blocks of the newest group up to the first that is incomplete. */
-static void release_in_order(struct gather *gather)
-{
-    for (; gather->order_next < window_end(gather); gather->order_next++) {
-        struct slot *slot = slot_find(gather, gather->order_next);
-        if (slot == NULL || slot->state == STATE_OPEN)
-            return;
-        if (slot->state == STATE_WAITING)
-            append_ready(gather, slot->entry);
-    }
-}
-
-static void release_all(struct gather *gather)
-{
-    for (uint64_t sbn = gather->order_next; gather->waiting > 0 && sbn < window_end(gather); sbn++) {
-        struct slot *slot = slot_find(gather, sbn);
-        if (slot != NULL && slot->state == STATE_WAITING)
-            append_ready(gather, slot->entry);
-    }
-    assert(gather->waiting == 0);
-}
-
-/* Ends an open block; nothing is known of its SBN then. */
-static struct slot *end_open(struct gather *gather, struct entry *entry)
-{
-    assert(entry->state == STATE_OPEN);
-    struct slot *slot = slot_find(gather, entry->block.sbn);
-    assert(slot != NULL && slot->entry == entry);
-    slot->entry = NULL;
-    slot->state = STATE_FREE;
-    entry->state = STATE_FREE;
-    gather->open--;
-    arena_free(entry->arena, entry);
-    return slot;
-}
-
-static void give_up(struct gather *gather, struct entry *entry, enum datagram_drop answer)
-{
-    struct slot *slot = end_open(gather, entry);
-    slot->state = STATE_OVER;
-    slot->answer = (uint8_t)answer;
-    gather->counters.blocks_given_up++;
-}
-
-static void give_up_expired(struct gather *gather, uint64_t now_ns)
-{
-    gather->expiry_ns = UINT64_MAX;
-    for (unsigned i = 0; i < 2; i++) {
-        struct arena *arena = &gather->arenas[i];
-        struct entry *next = NULL;
-        for (struct entry *entry = arena_first(arena); entry != NULL; entry = next) {
-            next = arena_next(arena, entry);
-            uint64_t expiry_ns = entry->touched_ns + GATHER_GIVE_UP_NS;
-            if (entry->state == STATE_OPEN && expiry_ns <= now_ns)
-                give_up(gather, entry, DATAGRAM_DROP_LATE);
-            else if (entry->state == STATE_OPEN && expiry_ns < gather->expiry_ns)
-                gather->expiry_ns = expiry_ns;
-        }
-    }
-    release_in_order(gather);
-}
-
-/* The window. */
-
-static void raise_floor(struct gather *gather, uint64_t floor)
-{
-    uint64_t first = gather->floor;
-    if (floor <= first)
-        return;
-    gather->floor = floor;
-    uint64_t count = floor - first < TABLE_SIZE ? floor - first : TABLE_SIZE;
-    for (uint64_t i = 0; i < count && gather->open > 0; i++) {
-        struct slot *slot = &gather->slots[(first + i) % TABLE_SIZE];
-        if (slot->state == STATE_OPEN && slot->sbn < floor)
-            give_up(gather, slot->entry, DATAGRAM_DROP_LATE);
-    }
-}
-
-static void slide_window(struct gather *gather)
-{
-    uint16_t depth = newest_group(gather)->depth;
-    if (depth < gather->previous_depth)
-        depth = gather->previous_depth;
-    uint64_t width = 2 * (uint64_t)depth + WINDOW_SLACK;
-    if (window_end(gather) > width)
-        raise_floor(gather, window_end(gather) - width);
-}
-
-static void enter_group(struct gather *gather, unsigned index, uint64_t now_ns)
-{
-    if (gather->anchored) {
-        release_all(gather);
-        gather->previous_depth = newest_group(gather)->depth;
-    }
-    gather->newest = index;
-    gather->order_next = newest_group(gather)->base;
-    trail_note(&gather->trail, newest_group(gather)->base, now_ns);
-    gather->anchored = true;
-    slide_window(gather);
-}
-
-/* Forgets the window, not the blocks that are complete. */
-static void start_anew(struct gather *gather)
-{
-    gather_finish(gather);
-    memset(gather->slots, 0, sizeof gather->slots);
-    memset(gather->groups, 0, sizeof gather->groups);
-    gather->trail = (struct trail){0};
-    gather->anchored = false;
-    gather->previous_depth = 0;
-    gather->floor = gather->passed = 0;
-}
-
-static unsigned group_add(struct gather *gather)
-{
-    if (gather->anchored && gather->oldest_group == gather->newest)
-        gather->oldest_group = (gather->oldest_group + 1) % GROUPS;
-    unsigned index = gather->oldest_group;
-    gather->oldest_group = (index + 1) % GROUPS;
-    return index;
-}
-
-/* Whether the datagram agrees with what is known of its group; makes a group that is new the newest where it is. */
-static bool group_accept(struct gather *gather, const struct datagram *datagram, uint64_t now_ns)
-{
-    uint64_t base = datagram->sbn - datagram->group_index;
-    for (unsigned i = 0; i < GROUPS; i++) {
-        struct group *group = &gather->groups[(gather->newest + GROUPS - i) % GROUPS];
-        if (group->depth == 0 || group->base != base)
-            continue;
-        if (group->depth == datagram->depth && group->symbol_size == datagram->symbol_size) {
-            group->accepted++;
-            return true;
-        }
-        if (++group->conflicts <= group->accepted)
-            return false;
-        if (group == newest_group(gather))
-            release_all(gather);
-        group->depth = datagram->depth;
-        group->symbol_size = datagram->symbol_size;
-        group->accepted = 1;
-        group->conflicts = 0;
-        slide_window(gather);
-        return true;
-    }
-    unsigned index = group_add(gather);
-    gather->groups[index] =
-        (struct group){.base = base, .depth = datagram->depth, .symbol_size = datagram->symbol_size, .accepted = 1};
-    if (!gather->anchored || base > newest_group(gather)->base)
-        enter_group(gather, index, now_ns);
-    return true;
 }
 
 /* Blocks. */
@@ -304,10 +45,10 @@ static struct entry *allocate(struct gather *gather, size_t size)
             return entry;
         struct entry *oldest = arena_first(arena);
         if (oldest == NULL || oldest->state != STATE_OPEN || arena_span(size) > arena->size) {
-            release_all(gather);
+            gather_window_release_all(gather);
             return NULL;
         }
-        give_up(gather, oldest, DATAGRAM_DROP_MEMORY);
+        gather_window_give_up(gather, oldest, DATAGRAM_DROP_MEMORY);
     }
 }
 
@@ -374,7 +115,7 @@ static struct entry *find_or_open(struct gather *gather, const struct datagram *
             *drop = DATAGRAM_DROP_CONFLICT;
             return NULL;
         }
-        end_open(gather, entry);
+        gather_window_end_open(gather, entry);
         slot = NULL;
     }
     *drop = DATAGRAM_DROP_MEMORY;
@@ -392,22 +133,22 @@ static void complete(struct gather *gather, struct entry *entry, const struct da
         entry->state = STATE_WAITING;
         slot->state = STATE_WAITING;
         gather->waiting++;
-        release_in_order(gather);
+        gather_window_release_in_order(gather);
     } else {
-        append_ready(gather, entry);
+        gather_window_append(gather, entry);
     }
 }
 
-static enum datagram_drop take(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
+enum datagram_drop gather_take(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
                                uint64_t now_ns)
 {
     if (gather->anchored && datagram->sbn < gather->floor) {
         if (now_ns < gather->in_window_ns + GATHER_RESYNC_NS)
             return DATAGRAM_DROP_LATE;
-        start_anew(gather);
+        gather_window_restart(gather);
     }
     gather->in_window_ns = now_ns;
-    if (!group_accept(gather, datagram, now_ns))
+    if (!gather_window_accept(gather, datagram, now_ns))
         return DATAGRAM_DROP_CONFLICT;
     enum datagram_drop drop;
     struct entry *entry = find_or_open(gather, datagram, now_ns, &drop);
@@ -446,7 +187,7 @@ enum datagram_drop gather_push(struct gather *gather, const struct datagram *dat
     gather->counters.datagrams++;
     loss_note(&gather->loss, datagram->sequence);
     gather->counters.lost = gather->loss.lost;
-    enum datagram_drop drop = take(gather, datagram, symbol, now_ns);
+    enum datagram_drop drop = gather_take(gather, datagram, symbol, now_ns);
     if (drop != DATAGRAM_OK)
         gather->counters.drops[drop]++;
     return drop;
@@ -477,9 +218,9 @@ static void advance_passed(struct gather *gather, uint64_t now_ns)
 struct block *gather_pop(struct gather *gather, uint64_t now_ns)
 {
     if (gather->waiting > 0 && now_ns >= gather->last_ns + GATHER_ORDER_WAIT_NS)
-        release_all(gather);
+        gather_window_release_all(gather);
     if (gather->open > 0 && now_ns >= gather->expiry_ns)
-        give_up_expired(gather, now_ns);
+        gather_window_give_up_expired(gather, now_ns);
     struct entry *entry = gather->ready_first;
     if (entry == NULL) {
         if (gather->anchored)
@@ -497,6 +238,7 @@ void gather_return(struct gather *gather, struct block *block)
     struct entry *entry = (struct entry *)(void *)block;
     assert(block->gather == gather && entry->state == STATE_HELD && gather->held > 0);
     gather->held--;
+    gather->complete_size -= gather_entry_span(block);
     struct slot *slot = slot_find(gather, block->sbn);
     if (slot != NULL && slot->entry == entry) {
         slot->entry = NULL;
@@ -507,13 +249,19 @@ void gather_return(struct gather *gather, struct block *block)
     arena_free(entry->arena, entry);
 }
 
+void gather_release(struct gather *gather)
+{
+    if (gather->anchored)
+        gather_window_release_all(gather);
+}
+
 void gather_finish(struct gather *gather)
 {
     if (!gather->anchored)
         return;
-    release_all(gather);
-    give_up_expired(gather, UINT64_MAX);
-    assert(gather->open == 0);
+    /* Not those of the newest group: its sender may have ended before it sent them. */
+    gather_window_count_unseen(gather, gather->floor, newest_group(gather)->base);
+    gather_window_empty(gather);
 }
 
 uint64_t gather_deadline_ns(const struct gather *gather)
@@ -572,6 +320,18 @@ void gather_move(struct gather *gather, uint8_t *arena, size_t arena_size)
     arena_init(&gather->arenas[gather->active], arena, arena_size);
 }
 
+void gather_end_move(struct gather *gather)
+{
+    struct arena *arena = &gather->arenas[gather->active ^ 1];
+    struct entry *next = NULL;
+    for (struct entry *entry = arena_first(arena); entry != NULL; entry = next) {
+        next = arena_next(arena, entry);
+        if (entry->state == STATE_OPEN)
+            gather_window_give_up(gather, entry, DATAGRAM_DROP_MEMORY);
+    }
+    gather_release(gather);
+}
+
 bool gather_moving(const struct gather *gather)
 {
     return !arena_is_empty(&gather->arenas[gather->active ^ 1]);
@@ -590,6 +350,16 @@ uint64_t gather_last_datagram_ns(const struct gather *gather)
 unsigned gather_held(const struct gather *gather)
 {
     return gather->held;
+}
+
+bool gather_is_crowded(const struct gather *gather)
+{
+    return gather->complete_size > gather->arenas[gather->active].size / 2;
+}
+
+unsigned gather_open(const struct gather *gather)
+{
+    return gather->open;
 }
 
 const struct gather_counters *gather_counters(const struct gather *gather)

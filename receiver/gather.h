@@ -8,6 +8,7 @@
 
 #include "proto/datagram.h"
 #include "receiver/block.h"
+#include "receiver/loss.h"
 
 /*
  * Gathers symbols of one epoch of one lane of one sender into blocks. Sans I/O: takes datagrams and `now`, gives
@@ -36,7 +37,8 @@ struct gather;
 
 struct gather_counters {
     uint64_t datagrams, lost; /* by gaps of the datagram sequence number; a late one takes its loss back */
-    uint64_t blocks_complete, blocks_given_up; /* given up: fewer than k symbols when it left the window */
+    /* Given up: fewer than k symbols when it left the window, or none at all since the first group that was seen. */
+    uint64_t blocks_complete, blocks_given_up;
     uint64_t drops[DATAGRAM_DROP_COUNT];
     uint64_t memory_needed; /* bytes of arena that the largest geometry seen needs for two groups */
 };
@@ -55,6 +57,8 @@ void gather_destroy(struct gather *gather);
  */
 void gather_move(struct gather *gather, uint8_t *arena, size_t arena_size);
 bool gather_moving(const struct gather *gather);
+/* Gives up what is still open in the arena used before, so that the move ends once the complete blocks are returned. */
+void gather_end_move(struct gather *gather);
 
 /*
  * A hint that gather_push() of this datagram may follow: starts to load what it will touch. Consecutive datagrams are
@@ -68,6 +72,8 @@ enum datagram_drop gather_push(struct gather *gather, const struct datagram *dat
 /* The next block that is ready for decoding (at least k symbols), or NULL. */
 struct block *gather_pop(struct gather *gather, uint64_t now_ns);
 void gather_return(struct gather *gather, struct block *block);
+/* Lets out the complete blocks that wait for others. */
+void gather_release(struct gather *gather);
 /* Nothing more will be pushed: gives up all open blocks and lets the complete ones out. */
 void gather_finish(struct gather *gather);
 /* When gather_pop() or giving up may have something to do without a new datagram; UINT64_MAX when nothing is open. */
@@ -78,6 +84,43 @@ uint64_t gather_passed_sbn(struct gather *gather, uint64_t now_ns);
 uint64_t gather_epoch(const struct gather *gather);
 uint64_t gather_last_datagram_ns(const struct gather *gather); /* `now_ns` of the newest one, 0 before the first */
 unsigned gather_held(const struct gather *gather);             /* blocks released and not yet returned */
+/* Whether complete blocks that are not returned yet take more than half of the arena: later stages are behind. */
+bool gather_is_crowded(const struct gather *gather);
+unsigned gather_open(const struct gather *gather); /* blocks with fewer than k symbols */
 const struct gather_counters *gather_counters(const struct gather *gather);
+
+/*
+ * What a later run of the receiver needs to go on where this one stopped: all that is known beside the symbols of the
+ * open blocks. Times are not part of it; to the successor everything is as old as its start.
+ */
+enum { GATHER_GROUPS = 16, GATHER_WINDOW_MAX = 2 * LIMIT_DEPTH + 64 };
+struct gather_state {
+    uint64_t floor, passed, counted_from; /* SBNs; see gather_private.h */
+    struct {
+        uint64_t base;
+        uint16_t depth, symbol_size;
+    } groups[GATHER_GROUPS]; /* by ascending base */
+    uint32_t group_count;    /* 0: no group was seen, and there is no window */
+    /* Of each SBN from `floor` to the end of the newest group: the answer (enum datagram_drop) to further symbols of a
+     * block that is over, or DATAGRAM_OK where it is open or nothing is known of it. */
+    uint32_t window_size;
+    uint8_t window[GATHER_WINDOW_MAX];
+    struct loss loss;
+};
+
+/* After gather_release() and once the complete blocks were popped; blocks that are out count as over. */
+void gather_export(const struct gather *gather, struct gather_state *state);
+/* Calls `visit` for each symbol of each open block, until it returns false. `datagram` is what carried it, without
+ * flags, salt and sequence number. */
+void gather_export_symbols(const struct gather *gather,
+                           bool (*visit)(void *context, const struct datagram *datagram, const uint8_t *symbol),
+                           void *context);
+/* Whether the numbers of a state agree with each other and with the limits; gather_import() takes no other. */
+bool gather_state_is_sane(const struct gather_state *state);
+/* Before the first datagram. */
+void gather_import(struct gather *gather, const struct gather_state *state, uint64_t now_ns);
+/* gather_push() of a datagram that the run before took and counted already. */
+enum datagram_drop gather_import_symbol(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
+                                        uint64_t now_ns);
 
 #endif

@@ -29,7 +29,7 @@ static const char *const schema[] = {
     "CREATE INDEX delivery_channel ON delivery (chain_id, channel, sequence);"
     "CREATE INDEX delivery_directory ON delivery (channel, directory);"
     "CREATE INDEX delivery_publishing ON delivery (number) WHERE state = 1;",
-    LEDGER_PARTIAL_SCHEMA LEDGER_LOSS_SCHEMA,
+    LEDGER_LOSS_SCHEMA LEDGER_PARTIAL_SCHEMA,
 };
 
 static enum status open_connection(const char *file, struct connection *connection)
@@ -86,14 +86,30 @@ static void read_delivery(sqlite3_stmt *statement, struct ledger_delivery *deliv
     read_blob(statement, 9, delivery->manifest_hash, SHA256_SIZE);
 }
 
+/* Prepares what names one transfer as its parameters 1 and 2. */
+static enum status prepare_for(struct db *db, const char *sql, uint32_t sender_id, const uint8_t *transfer_id,
+                               sqlite3_stmt **statement)
+{
+    enum status status = db_prepare(db, sql, statement);
+    if (status != STATUS_OK)
+        return status;
+    bind_number(*statement, 1, sender_id);
+    bind_blob(*statement, 2, transfer_id, TRANSFER_ID_SIZE);
+    return STATUS_OK;
+}
+
+static enum status delete_publishing(struct db *db, uint32_t sender_id, const uint8_t *transfer_id)
+{
+    sqlite3_stmt *statement;
+    enum status status = prepare_for(db, "DELETE FROM delivery WHERE sender_id = ?1 AND transfer_id = ?2 AND state = 1",
+                                     sender_id, transfer_id, &statement);
+    return status == STATUS_OK ? db_run(db, statement) : status;
+}
+
 static enum status insert_publishing(struct db *db, const struct ledger_delivery *delivery)
 {
     sqlite3_stmt *statement;
-    enum status status = db_prepare(db, "DELETE FROM delivery WHERE transfer_id = ?1 AND state = 1", &statement);
-    if (status != STATUS_OK)
-        return status;
-    bind_blob(statement, 1, delivery->transfer_id, TRANSFER_ID_SIZE);
-    status = db_run(db, statement);
+    enum status status = delete_publishing(db, delivery->sender_id, delivery->transfer_id);
     if (status == STATUS_OK)
         status = db_prepare(db,
                             "INSERT INTO delivery (" DELIVERY_COLUMNS ", state)"
@@ -127,18 +143,17 @@ enum status ledger_publishing(struct ledger *ledger, const struct ledger_deliver
     return status;
 }
 
-enum status ledger_delivered(struct ledger *ledger, const uint8_t (*transfer_ids)[TRANSFER_ID_SIZE], size_t count)
+enum status ledger_delivered(struct ledger *ledger, const struct ledger_key *keys, size_t count)
 {
     struct db *db = enter(&ledger->writer);
     sqlite3_stmt *statement;
     enum status status = db_begin(db);
     if (status == STATUS_OK) {
         for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-            status = db_prepare(db, "UPDATE delivery SET state = 2 WHERE transfer_id = ?1", &statement);
-            if (status != STATUS_OK)
-                break;
-            bind_blob(statement, 1, transfer_ids[i], TRANSFER_ID_SIZE);
-            status = db_run(db, statement);
+            status = prepare_for(db, "UPDATE delivery SET state = 2 WHERE sender_id = ?1 AND transfer_id = ?2",
+                                 keys[i].sender_id, keys[i].transfer_id, &statement);
+            if (status == STATUS_OK)
+                status = db_run(db, statement);
         }
         status = finish(db, status);
     }
@@ -146,15 +161,11 @@ enum status ledger_delivered(struct ledger *ledger, const uint8_t (*transfer_ids
     return status;
 }
 
-enum status ledger_publish_failed(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE])
+enum status ledger_publish_failed(struct ledger *ledger, uint32_t sender_id,
+                                  const uint8_t transfer_id[static TRANSFER_ID_SIZE])
 {
     struct db *db = enter(&ledger->writer);
-    sqlite3_stmt *statement;
-    enum status status = db_prepare(db, "DELETE FROM delivery WHERE transfer_id = ?1 AND state = 1", &statement);
-    if (status == STATUS_OK) {
-        bind_blob(statement, 1, transfer_id, TRANSFER_ID_SIZE);
-        status = db_run(db, statement);
-    }
+    enum status status = delete_publishing(db, sender_id, transfer_id);
     leave(&ledger->writer);
     return status;
 }
@@ -175,18 +186,19 @@ enum status ledger_each_publishing(struct ledger *ledger,
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
-bool ledger_knows_transfer(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE])
+enum status ledger_knows_transfer(struct ledger *ledger, uint32_t sender_id,
+                                  const uint8_t transfer_id[static TRANSFER_ID_SIZE])
 {
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
-    enum status status = db_prepare(db, "SELECT 1 FROM delivery WHERE transfer_id = ?1", &statement);
+    enum status status = prepare_for(db, "SELECT 1 FROM delivery WHERE sender_id = ?1 AND transfer_id = ?2", sender_id,
+                                     transfer_id, &statement);
     if (status == STATUS_OK) {
-        bind_blob(statement, 1, transfer_id, TRANSFER_ID_SIZE);
         status = db_step(db, statement);
         sqlite3_reset(statement);
     }
     leave(&ledger->reader);
-    return status != STATUS_NOT_FOUND;
+    return status;
 }
 
 /* The one number that a prepared and bound statement yields. */
@@ -237,7 +249,7 @@ enum status ledger_delivered_count(struct ledger *ledger, uint64_t *count)
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
     *count = 0;
-    enum status status = db_prepare(db, "SELECT count(*) FROM delivery WHERE state = 2", &statement);
+    enum status status = db_prepare(db, "SELECT total FROM delivered", &statement);
     if (status == STATUS_OK)
         status = one_number(db, statement, count);
     leave(&ledger->reader);
@@ -265,8 +277,12 @@ enum status ledger_store_chain(struct ledger *ledger, const struct ledger_chain 
     uint64_t epoch = htobe64(chain->epoch);
     enum status status =
         db_prepare(db,
-                   "INSERT INTO chain (chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (chain_id) DO UPDATE SET"
+                   "INSERT INTO chain (chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch,"
+                   "  told_sequence, told_hash, delivered_through)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (chain_id) DO UPDATE SET"
+                   " told_hash = iif(excluded.told_sequence >= told_sequence, excluded.told_hash, told_hash),"
+                   " told_sequence = max(told_sequence, excluded.told_sequence),"
+                   " delivered_through = max(delivered_through, excluded.delivered_through),"
                    " baseline = max(baseline, excluded.baseline),"
                    " newest_sequence = max(newest_sequence, excluded.newest_sequence),"
                    " settled_sequence = max(settled_sequence, excluded.settled_sequence),"
@@ -279,6 +295,9 @@ enum status ledger_store_chain(struct ledger *ledger, const struct ledger_chain 
         bind_number(statement, 4, chain->newest_sequence);
         bind_number(statement, 5, chain->settled_sequence);
         bind_blob(statement, 6, &epoch, sizeof epoch);
+        bind_number(statement, 7, chain->told_sequence);
+        bind_blob(statement, 8, chain->told_hash, SHA256_SIZE);
+        bind_number(statement, 9, chain->delivered_through);
         status = db_run(db, statement);
         sqlite3_clear_bindings(statement);
     }
@@ -292,14 +311,17 @@ enum status ledger_each_chain(struct ledger *ledger, void (*visit)(const struct 
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
     enum status status = db_prepare(db,
-                                    "SELECT chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch"
-                                    " FROM chain ORDER BY epoch",
+                                    "SELECT chain_id, sender_id, baseline, newest_sequence, settled_sequence, epoch,"
+                                    " told_sequence, told_hash, delivered_through FROM chain ORDER BY epoch",
                                     &statement);
     while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
         struct ledger_chain chain = {.sender_id = (uint32_t)read_number(statement, 1),
                                      .baseline = read_number(statement, 2),
                                      .newest_sequence = read_number(statement, 3),
-                                     .settled_sequence = read_number(statement, 4)};
+                                     .settled_sequence = read_number(statement, 4),
+                                     .told_sequence = read_number(statement, 6),
+                                     .delivered_through = read_number(statement, 8)};
+        read_blob(statement, 7, chain.told_hash, SHA256_SIZE);
         read_blob(statement, 0, chain.chain_id, CHAIN_ID_SIZE);
         read_blob(statement, 5, &chain.epoch, sizeof chain.epoch);
         chain.epoch = be64toh(chain.epoch);
@@ -316,6 +338,8 @@ enum status ledger_each_sequence(struct ledger *ledger, const uint8_t chain_id[s
     sqlite3_stmt *statement;
     enum status status = db_prepare(db,
                                     "SELECT sequence FROM delivery WHERE chain_id = ?1 AND sequence > ?2 AND state = 2"
+                                    " AND (number > ifnull((SELECT branch_number FROM chain WHERE chain_id = ?1), 0)"
+                                    "  OR sequence <= (SELECT branch_sequence FROM chain WHERE chain_id = ?1))"
                                     " ORDER BY sequence",
                                     &statement);
     if (status == STATUS_OK) {

@@ -32,10 +32,19 @@ struct ledger_delivery {
 struct ledger_chain {
     uint32_t sender_id;
     uint8_t chain_id[CHAIN_ID_SIZE];
-    uint64_t baseline;        /* sequences up to this were before our time */
-    uint64_t newest_sequence; /* from signed content */
+    uint64_t baseline;              /* sequences up to this were before our time */
+    uint64_t newest_sequence;       /* from signed content */
+    uint64_t told_sequence;         /* the newest that a heartbeat named */
+    uint8_t told_hash[SHA256_SIZE]; /* of that manifest's body; zeros: not told */
     uint64_t settled_sequence;
-    uint64_t epoch; /* newest confirmed one */
+    uint64_t delivered_through; /* everything above the baseline up to this was delivered; below it: nothing was */
+    uint64_t epoch;             /* newest confirmed one */
+};
+
+/* Names a transfer: ids of different senders have nothing to do with each other. */
+struct ledger_key {
+    uint32_t sender_id;
+    uint8_t transfer_id[TRANSFER_ID_SIZE];
 };
 
 MUST_CHECK enum status ledger_open(const char *state_directory, struct ledger **ledger);
@@ -45,16 +54,18 @@ void ledger_close(struct ledger *ledger);
  * is replaced unless it was delivered. */
 MUST_CHECK enum status ledger_publishing(struct ledger *ledger, const struct ledger_delivery *deliveries, size_t count);
 /* Step two, after the renames are durable. */
-MUST_CHECK enum status ledger_delivered(struct ledger *ledger, const uint8_t (*transfer_ids)[TRANSFER_ID_SIZE],
-                                        size_t count);
+MUST_CHECK enum status ledger_delivered(struct ledger *ledger, const struct ledger_key *keys, size_t count);
 /* Forgets an intent that did not come to a rename. */
-MUST_CHECK enum status ledger_publish_failed(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+MUST_CHECK enum status ledger_publish_failed(struct ledger *ledger, uint32_t sender_id,
+                                             const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
 MUST_CHECK enum status ledger_each_publishing(struct ledger *ledger,
                                               void (*visit)(const struct ledger_delivery *delivery, void *context),
                                               void *context);
 
-/* Whether the transfer was delivered or is being published. A failed query answers true: never deliver twice. */
-bool ledger_knows_transfer(struct ledger *ledger, const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+/* STATUS_OK: the transfer was delivered or is being published; STATUS_NOT_FOUND: it was not. Anything else: nobody can
+ * tell now. */
+MUST_CHECK enum status ledger_knows_transfer(struct ledger *ledger, uint32_t sender_id,
+                                             const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
 /* Bytes of the delivery intake/CHANNEL/DIRECTORY. STATUS_NOT_FOUND: not one of ours. */
 MUST_CHECK enum status ledger_directory_bytes(struct ledger *ledger, const char *channel, const char *directory,
                                               uint64_t *bytes);
@@ -65,11 +76,12 @@ MUST_CHECK enum status ledger_delivered_count(struct ledger *ledger, uint64_t *c
 MUST_CHECK enum status ledger_last_delivered(struct ledger *ledger,
                                              struct ledger_delivery *delivery); /* STATUS_NOT_FOUND: none */
 
-/* Inserts or updates by chain_id; numbers only grow. */
+/* Inserts or updates by chain_id; numbers only grow, but for ledger_roll_back(). */
 MUST_CHECK enum status ledger_store_chain(struct ledger *ledger, const struct ledger_chain *chain);
 MUST_CHECK enum status ledger_each_chain(struct ledger *ledger,
                                          void (*visit)(const struct ledger_chain *chain, void *context), void *context);
-/* Delivered sequences of a chain above `above`, ascending. */
+/* Delivered sequences of a chain above `above`, ascending; without those of a branch that the sender went back behind.
+ */
 MUST_CHECK enum status ledger_each_sequence(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE],
                                             uint64_t above, void (*visit)(uint64_t sequence, void *context),
                                             void *context);

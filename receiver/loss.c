@@ -49,3 +49,19 @@ bool loss_note(struct loss *loss, uint64_t sequence)
     *word_of(loss, sequence) |= bit_of(sequence);
     return true;
 }
+
+bool loss_is_sane(const struct loss *loss)
+{
+    uint64_t span = loss->highest - loss->lowest + 1;
+    if (!loss->started)
+        return loss->lost == 0;
+    if (loss->highest < loss->lowest)
+        return false;
+    uint64_t missing = 0;
+    uint64_t count = span != 0 && span < LOSS_MEMORY ? span : LOSS_MEMORY;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t sequence = loss->highest - i;
+        missing += (loss->seen[sequence % LOSS_MEMORY / 64] & bit_of(sequence)) == 0;
+    }
+    return missing <= loss->lost; /* each of them may still come, and takes its loss back then */
+}

@@ -25,5 +25,7 @@ struct loss {
 
 /* Starts as zeros. Returns false for a sequence number that came before. */
 bool loss_note(struct loss *loss, uint64_t sequence);
+/* Whether the figures of a state that was stored agree with each other. */
+bool loss_is_sane(const struct loss *loss);
 
 #endif

@@ -9,6 +9,8 @@
 #include <sysexits.h>
 #include <uv.h>
 
+#include "common/activation.h"
+#include "common/audit.h"
 #include "common/clock.h"
 #include "common/linkkey.h"
 #include "common/log.h"
@@ -18,6 +20,7 @@
 #include "receiver/config.h"
 #include "receiver/ledger.h"
 #include "receiver/pipeline.h"
+#include "receiver/requests.h"
 #include "receiver/status.h"
 #include "receiver/store.h"
 
@@ -27,9 +30,12 @@ enum { SIGNAL_COUNT = 2, DELIVERY_DELAY_MS = 100, PERIOD_MS = 1000 };
 
 struct daemon {
     struct config config;
+    int sockets[LIMIT_LANES]; /* passed by the service manager, until the pipeline takes them */
     struct trust *trust;
     struct ledger *ledger;
+    struct audit *audit;
     struct pipeline *pipeline;
+    struct requests *requests;
     struct status_board *status;
 
     uv_loop_t loop;
@@ -141,7 +147,8 @@ static void open_loop(struct daemon *daemon)
 static void close_handle(uv_handle_t *handle, void *context)
 {
     (void)context;
-    uv_close(handle, NULL);
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
 }
 
 static void close_loop(struct daemon *daemon)
@@ -160,8 +167,11 @@ static void run_loop(struct daemon *daemon)
     notify_ready("receiving");
     notify_status("receiving on %s", socket_address_text(&daemon->config.listen, listen));
     uv_timer_start(&daemon->period, on_period, PERIOD_MS, PERIOD_MS);
+    requests_start(daemon->requests, pipeline_store(daemon->pipeline));
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     notify_stopping();
+    requests_stop(daemon->requests);
+    pipeline_stop_receiving(daemon->pipeline);
     write_status(daemon, "stopping");
 }
 
@@ -173,8 +183,9 @@ static enum status open_pipeline(struct daemon *daemon)
         log_error("%s", reason);
         return STATUS_DENIED;
     }
-    enum status status = pipeline_create(&daemon->config, daemon->trust, daemon->ledger,
-                                         daemon->config.link_key == NULL ? NULL : secret, &daemon->pipeline);
+    enum status status =
+        pipeline_create(&daemon->config, daemon->trust, daemon->ledger, daemon->audit,
+                        daemon->config.link_key == NULL ? NULL : secret, daemon->sockets, &daemon->pipeline);
     sodium_memzero(secret, sizeof secret);
     return status;
 }
@@ -183,24 +194,37 @@ static int serve(struct daemon *daemon)
 {
     int result = EX_OSERR;
     open_loop(daemon);
+    if (activation_take(&daemon->config.listen, daemon->config.lanes, daemon->sockets) != STATUS_OK) {
+        result = EX_CONFIG;
+        goto cleanup;
+    }
     if (trust_load(daemon->config.trusted_keys, &daemon->trust) != STATUS_OK) {
         result = EX_CONFIG;
         goto cleanup;
     }
     if (ledger_open(daemon->config.state, &daemon->ledger) != STATUS_OK ||
-        store_recover(&daemon->config, daemon->ledger) != STATUS_OK || open_pipeline(daemon) != STATUS_OK)
+        audit_open(daemon->config.state, "high", &daemon->audit) != STATUS_OK)
+        goto cleanup;
+    audit_note(daemon->audit, &(struct audit_entry){.event = AUDIT_STARTED, .detail = DIODECAST_VERSION});
+    if (store_recover(&daemon->config, daemon->ledger, daemon->audit) != STATUS_OK ||
+        open_pipeline(daemon) != STATUS_OK)
         goto cleanup;
     daemon->status = status_board_create(&daemon->config, clock_monotonic_ns());
-    if (daemon->status == NULL || pipeline_start(daemon->pipeline, wake_after_delivery, daemon) != STATUS_OK)
+    if (daemon->status == NULL ||
+        requests_create(daemon->config.state, &daemon->loop, &daemon->requests) != STATUS_OK ||
+        pipeline_start(daemon->pipeline, wake_after_delivery, daemon) != STATUS_OK)
         goto cleanup;
 
     run_loop(daemon);
     pipeline_stop(daemon->pipeline);
+    audit_note(daemon->audit, &(struct audit_entry){.event = AUDIT_STOPPED});
     result = EX_OK;
 
 cleanup:
     pipeline_destroy(daemon->pipeline);
+    requests_destroy(daemon->requests);
     status_board_destroy(daemon->status);
+    audit_close(daemon->audit);
     ledger_close(daemon->ledger);
     trust_destroy(daemon->trust);
     close_loop(daemon);

@@ -12,6 +12,7 @@
 #include "common/queue.h"
 #include "common/units.h"
 #include "proto/limits.h"
+#include "receiver/handover_file.h"
 #include "receiver/progress.h"
 #include "receiver/store.h"
 
@@ -40,13 +41,16 @@ struct pipeline {
     const struct config *config;
     const struct trust *trust;
     struct ledger *ledger;
+    struct audit *audit;
+    bool sealed;
+    bool took_over; /* from the run before, so that this one hands over to the next */
     struct doorbell *store_bell;
     struct lane_progress *progress;
     struct store *store;
     struct lane lanes[LIMIT_LANES];
 };
 
-static enum status create_lane(struct pipeline *pipeline, unsigned index, const uint8_t *link_secret)
+static enum status create_lane(struct pipeline *pipeline, unsigned index, const uint8_t *link_secret, int *fd)
 {
     struct lane *lane = &pipeline->lanes[index];
     struct socket_address address;
@@ -60,6 +64,7 @@ static enum status create_lane(struct pipeline *pipeline, unsigned index, const 
     }
     struct receive_setup setup = {
         .address = &address,
+        .fd = *fd,
         .lane = index,
         .memory = pipeline->config->memory / pipeline->config->lanes,
         .trust = pipeline->trust,
@@ -70,6 +75,7 @@ static enum status create_lane(struct pipeline *pipeline, unsigned index, const 
         .store_bell = pipeline->store_bell,
         .progress = pipeline->progress,
     };
+    *fd = -1;
     return receive_create(&setup, &lane->receive);
 }
 
@@ -86,7 +92,7 @@ static void log_bound(const struct pipeline *pipeline)
 }
 
 enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
-                            const uint8_t *link_secret, struct pipeline **pipeline)
+                            struct audit *audit, const uint8_t *link_secret, int sockets[], struct pipeline **pipeline)
 {
     *pipeline = NULL;
     struct pipeline *made = calloc(1, sizeof *made);
@@ -95,6 +101,8 @@ enum status pipeline_create(const struct config *config, const struct trust *tru
     made->config = config;
     made->trust = trust;
     made->ledger = ledger;
+    made->audit = audit;
+    made->sealed = link_secret != NULL;
     made->store_bell = doorbell_create();
     made->progress = progress_create(trust, config->lanes);
     enum status status = STATUS_OK;
@@ -103,7 +111,7 @@ enum status pipeline_create(const struct config *config, const struct trust *tru
         status = STATUS_SYSTEM;
     }
     for (unsigned i = 0; i < config->lanes && status == STATUS_OK; i++)
-        status = create_lane(made, i, link_secret);
+        status = create_lane(made, i, link_secret, &sockets[i]);
     if (status != STATUS_OK) {
         pipeline_destroy(made);
         return status;
@@ -113,14 +121,49 @@ enum status pipeline_create(const struct config *config, const struct trust *tru
     return STATUS_OK;
 }
 
+/* Of the whole data plane: symbols, and what is known of the epochs of all senders. */
+static uint64_t handover_limit(const struct pipeline *pipeline)
+{
+    return 4 * pipeline->config->memory + (UINT64_C(64) << 20);
+}
+
+static void take_over(struct pipeline *pipeline)
+{
+    uint64_t begun_ns = clock_monotonic_ns();
+    pipeline->took_over = true;
+    struct handover_file *file =
+        handover_file_take(pipeline->config->status, pipeline->sealed, handover_limit(pipeline));
+    if (file == NULL)
+        return;
+    struct receive *receive = NULL;
+    struct handover_record record;
+    uint64_t unused = 0;
+    while (handover_file_next(file, &record)) {
+        if (record.kind == HANDOVER_LANE)
+            receive = record.lane.index < pipeline->config->lanes ? pipeline->lanes[record.lane.index].receive : NULL;
+        unused += receive == NULL || !receive_import(receive, &record, begun_ns);
+    }
+    handover_file_close(file);
+    size_t open = 0;
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        open += receive_open_blocks(pipeline->lanes[i].receive);
+    log_info("%zu open blocks taken over from the run before in %llu ms", open,
+             (unsigned long long)((clock_monotonic_ns() - begun_ns) / CLOCK_MILLISECOND_NS));
+    if (unused > 0)
+        log_warning("%llu records of the run before are of no use with this configuration", (unsigned long long)unused);
+}
+
 enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *context), void *context)
 {
     struct store_lane lanes[LIMIT_LANES];
+    take_over(pipeline);
     for (unsigned i = 0; i < pipeline->config->lanes; i++)
-        lanes[i] = (struct store_lane){.ready = pipeline->lanes[i].ready, .done = pipeline->lanes[i].done};
+        lanes[i] = (struct store_lane){.ready = pipeline->lanes[i].ready,
+                                       .done = pipeline->lanes[i].done,
+                                       .done_bell = receive_done_bell(pipeline->lanes[i].receive)};
     enum status status =
-        store_start(pipeline->config, pipeline->trust, pipeline->ledger, lanes, pipeline->config->lanes,
-                    pipeline->store_bell, pipeline->progress, &pipeline->store);
+        store_start(pipeline->config, pipeline->trust, pipeline->ledger, pipeline->audit, lanes,
+                    pipeline->config->lanes, pipeline->store_bell, pipeline->progress, &pipeline->store);
     if (status == STATUS_OK)
         store_on_delivery(pipeline->store, delivered, context);
     for (unsigned i = 0; i < pipeline->config->lanes && status == STATUS_OK; i++)
@@ -130,10 +173,49 @@ enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *co
     return status;
 }
 
-void pipeline_stop(struct pipeline *pipeline)
+static enum status write_handover(const struct pipeline *pipeline, uint64_t deadline_ns, size_t *open)
 {
+    struct handover_file *file;
+    enum status status = handover_file_create(pipeline->config->status, pipeline->sealed, deadline_ns, &file);
+    if (status != STATUS_OK)
+        return status;
+    *open = 0;
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        *open += receive_export(pipeline->lanes[i].receive, handover_file_writer(file));
+    return handover_file_commit(file);
+}
+
+static void hand_over(struct pipeline *pipeline, uint64_t begun_ns)
+{
+    size_t open = 0;
+    if (write_handover(pipeline, begun_ns + PIPELINE_HANDOVER_NS, &open) == STATUS_OK) {
+        log_info("%zu open blocks handed over to the next run in %llu ms", open,
+                 (unsigned long long)((clock_monotonic_ns() - begun_ns) / CLOCK_MILLISECOND_NS));
+        return;
+    }
+    const char *reason = strerror(errno);
+    open = 0;
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        open += receive_open_blocks(pipeline->lanes[i].receive);
+    log_error("%zu open blocks can't be handed over to the next run, beside %s: %s; they count as lost", open,
+              pipeline->config->status, reason);
+    for (unsigned i = 0; i < pipeline->config->lanes; i++)
+        receive_give_up(pipeline->lanes[i].receive);
+}
+
+void pipeline_stop_receiving(struct pipeline *pipeline)
+{
+    uint64_t begun_ns = clock_monotonic_ns();
     for (unsigned i = 0; i < pipeline->config->lanes; i++)
         receive_stop(pipeline->lanes[i].receive);
+    if (pipeline->took_over)
+        hand_over(pipeline, begun_ns);
+    pipeline->took_over = false;
+}
+
+void pipeline_stop(struct pipeline *pipeline)
+{
+    pipeline_stop_receiving(pipeline);
     store_stop(pipeline->store);
     pipeline->store = NULL;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/audit.h"
 #include "common/status.h"
 #include "common/trust.h"
 #include "receiver/config.h"
@@ -31,13 +32,22 @@ struct pipeline_counters {
 
 /*
  * Opens sockets, allocates all buffers (and logs the bound), starts nothing. Problems are logged with what to do. All
- * arguments are borrowed; `link_secret` only during the call, NULL without a link key.
+ * arguments are borrowed; `link_secret` only during the call, NULL without a link key. `sockets` are those of the lanes
+ * that the service manager passed, or -1 each (common/activation.h): they are taken, and each is -1 afterwards.
  */
 MUST_CHECK enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
-                                       const uint8_t *link_secret, struct pipeline **pipeline);
-/* `delivered` is called, by any thread, after each batch of deliveries. */
+                                       struct audit *audit, const uint8_t *link_secret, int sockets[],
+                                       struct pipeline **pipeline);
+/* Takes over what the run before handed over, then starts the threads. `delivered` is called, by any thread, after each
+ * batch of deliveries. */
 MUST_CHECK enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *context), void *context);
-/* Stops the threads, the receiving ones first: what has arrived is still stored. */
+/*
+ * Stops the receiving threads, and hands open blocks over to the next run in a file beside the status file; within
+ * PIPELINE_HANDOVER_NS, else they are given up and counted. The store stage runs on. The counters are final then.
+ */
+#define PIPELINE_HANDOVER_NS UINT64_C(1000000000)
+void pipeline_stop_receiving(struct pipeline *pipeline);
+/* Stops all threads, the receiving ones first: what has arrived is still stored. */
 void pipeline_stop(struct pipeline *pipeline);
 void pipeline_destroy(struct pipeline *pipeline); /* stops what still runs; NULL allowed */
 

@@ -24,7 +24,8 @@ void progress_set_passed(struct lane_progress *progress, uint32_t sender_id, uns
 bool progress_passed(const struct lane_progress *progress, uint32_t sender_id, unsigned lane, uint64_t *epoch,
                      uint64_t *passed_sbn);
 
-/* Store thread, after a signed heartbeat; the value only grows. Receive threads drop older epochs. */
+/* Store thread, after a signed heartbeat, or before the threads run; the value only grows. Receive threads drop older
+ * epochs. */
 void progress_confirm_epoch(struct lane_progress *progress, uint32_t sender_id, uint64_t epoch);
 uint64_t progress_confirmed_epoch(const struct lane_progress *progress, uint32_t sender_id);
 

@@ -23,6 +23,7 @@
 #include "receiver/backlog.h"
 #include "receiver/delivery.h"
 #include "receiver/quarantine.h"
+#include "receiver/recover.h"
 
 enum { RING_ENTRIES = 128, BATCH_FILES = 20000 };
 #define LONG_VERIFY_BYTES   (UINT64_C(64) << 20)
@@ -33,6 +34,7 @@ enum { RING_ENTRIES = 128, BATCH_FILES = 20000 };
 struct publish {
     const struct intake *intake;
     struct ledger *ledger;
+    struct audit *audit;
     struct mailbox *results;
     struct quarantine *quarantine;
     struct doorbell *bell, *long_bell;
@@ -49,7 +51,8 @@ struct publish {
     /* The publish thread's. */
     struct publish_job *ready, **ready_end;
     struct publish_job *waiting, **waiting_end;
-    struct publish_job *chains; /* that could not be stored yet, one job for each */
+    struct publish_job *interrupted;
+    struct publish_job *chains; /* that could not be stored yet, one job for each, and records */
     uint64_t retry_ns, free_ns, backlog_ns;
     struct publish_facts found;
 
@@ -76,6 +79,11 @@ void publish_job_destroy(struct publish_job *job)
     free(job->bytes);
     free(job->report.ranges);
     free(job);
+}
+
+void publish_set_recheck(struct publish *publish, uint64_t bytes_per_s)
+{
+    verify_set_rate(publish->long_verify, bytes_per_s);
 }
 
 void publish_post(struct publish *publish, struct publish_job *job)
@@ -161,6 +169,10 @@ static void stopped_short(void *context, struct publish_job *job, enum delivery_
 {
     struct publish *publish = context;
     switch (trouble) {
+    case DELIVERY_AUDIT:
+        job->told = true; /* the audit log tells of its trouble itself, once for all */
+        wait_with(publish, job, status, what);
+        break;
     case DELIVERY_WAIT:
         wait_with(publish, job, status, what);
         break;
@@ -207,7 +219,8 @@ static void publish_batch(struct publish *publish)
 static void keep_chain(struct publish *publish, struct publish_job *job)
 {
     struct publish_job **link = &publish->chains;
-    while (*link != NULL && memcmp((*link)->chain.chain_id, job->chain.chain_id, CHAIN_ID_SIZE) != 0)
+    while (*link != NULL && ((*link)->kind != PUBLISH_CHAIN || job->kind != PUBLISH_CHAIN ||
+                             memcmp((*link)->chain.chain_id, job->chain.chain_id, CHAIN_ID_SIZE) != 0))
         link = &(*link)->next;
     struct publish_job *older = *link;
     job->next = older == NULL ? NULL : older->next;
@@ -217,7 +230,13 @@ static void keep_chain(struct publish *publish, struct publish_job *job)
 
 static void store_chain(struct publish *publish, struct publish_job *job)
 {
-    if (ledger_store_chain(publish->ledger, &job->chain) == STATUS_OK) {
+    job->recorded = job->kind == PUBLISH_RECORD ? job->record(job, publish->ledger)
+                                                : ledger_store_chain(publish->ledger, &job->chain);
+    if (job->acceptance != NULL) {
+        mailbox_post(publish->results, &job->entry);
+        return;
+    }
+    if (job->recorded == STATUS_OK) {
         publish_job_destroy(job);
         return;
     }
@@ -238,6 +257,44 @@ static void retry_chains(struct publish *publish)
     }
 }
 
+static void collect_interrupted(const struct ledger_delivery *delivery, void *context)
+{
+    struct publish *publish = context;
+    struct publish_job *job = publish_job_create(PUBLISH_INTERRUPTED, delivery->sender_id, delivery->transfer_id);
+    if (job == NULL)
+        return; /* the next start tries again */
+    job->delivery = *delivery;
+    job->next = publish->interrupted;
+    publish->interrupted = job;
+}
+
+/* Deliveries that the start could not finish. */
+static void retry_interrupted(struct publish *publish)
+{
+    struct publish_job **link = &publish->interrupted;
+    while (*link != NULL) {
+        struct publish_job *job = *link;
+        bool delivered;
+        enum status status =
+            recover_delivery(publish->intake, publish->ledger, publish->audit, &job->delivery, &delivered);
+        if (status != STATUS_OK) {
+            snprintf(publish->found.problem, sizeof publish->found.problem,
+                     "%.64s/%.200s: its interrupted delivery can't be finished: %s", job->delivery.channel,
+                     job->delivery.name, strerror(errno));
+            publish->found.waiting++;
+            publish->found.waiting_for_space |= status == STATUS_NO_SPACE;
+            publish->retry_ns = clock_monotonic_ns() + RETRY_INTERVAL_NS;
+            link = &job->next;
+            continue;
+        }
+        *link = job->next;
+        if (delivered)
+            answer(publish, job, PUBLISH_DELIVERED);
+        else
+            publish_job_destroy(job);
+    }
+}
+
 /* Puts what waited in front again. */
 static void retry_waiting(struct publish *publish, uint64_t now_ns)
 {
@@ -248,6 +305,7 @@ static void retry_waiting(struct publish *publish, uint64_t now_ns)
     publish->found.waiting_for_space = false;
     publish->found.ledger_failed = false;
     retry_chains(publish);
+    retry_interrupted(publish);
     if (publish->waiting == NULL)
         return;
     *publish->waiting_end = publish->ready;
@@ -275,6 +333,7 @@ static void look_around(struct publish *publish, uint64_t now_ns)
         backlog_count(publish->intake, publish->ledger, &publish->found.backlog_count, &publish->found.backlog_bytes);
         publish->backlog_ns = now_ns + BACKLOG_INTERVAL_NS;
     }
+    publish->found.audit_failed = audit_is_failing(publish->audit);
     pthread_mutex_lock(&publish->mutex);
     publish->facts = publish->found;
     pthread_mutex_unlock(&publish->mutex);
@@ -292,6 +351,7 @@ static void take_job(struct publish *publish, struct publish_job *job)
 {
     switch (job->kind) {
     case PUBLISH_TRANSFER:
+    case PUBLISH_INTERRUPTED:
         take_transfer(publish, job);
         return;
     case PUBLISH_REMOVE:
@@ -300,6 +360,7 @@ static void take_job(struct publish *publish, struct publish_job *job)
                         job->trash, strerror(errno));
         break;
     case PUBLISH_CHAIN:
+    case PUBLISH_RECORD:
         store_chain(publish, job);
         return;
     case PUBLISH_QUARANTINE: {
@@ -308,6 +369,11 @@ static void take_job(struct publish *publish, struct publish_job *job)
         if (status != STATUS_OK && status != STATUS_LIMIT)
             log_warning("a refused manifest can't be kept in %s/.quarantine: %s", publish->intake->path,
                         strerror(errno));
+        if (status != STATUS_LIMIT) /* as bounded as the quarantine itself */
+            audit_note(publish->audit, &(struct audit_entry){.event = AUDIT_QUARANTINED,
+                                                             .sender_id = job->sender_id,
+                                                             .transfer_id = job->id,
+                                                             .detail = job->reason});
         atomic_fetch_sub(&publish->quarantine_bytes, job->size);
         break;
     }
@@ -342,6 +408,8 @@ static void run(void *context)
     if (publish->start_status != STATUS_OK)
         return;
     delivery_set_ring(publish->delivery, &publish->ring);
+    if (ledger_each_publishing(publish->ledger, collect_interrupted, publish) == STATUS_OK)
+        retry_interrupted(publish);
     for (;;) {
         bool stop = atomic_load(&publish->stopping);
         (void)take_all(publish);
@@ -389,7 +457,10 @@ static void run_long(void *context)
         if (job == NULL)
             continue;
         log_info("%s/%s: verifying what did not arrive in order", job->assembly->channel, job->assembly->name);
+        atomic_store(&job->assembly->verified_bytes, 0);
+        atomic_store(&job->assembly->verify_total, verify_bytes_to_read(job->assembly));
         verify_assembly(publish->long_verify, job->assembly, &job->report);
+        atomic_store(&job->assembly->verify_total, 0);
         job->checked = true;
         publish_post(publish, job);
     }
@@ -397,6 +468,11 @@ static void run_long(void *context)
 
 static void destroy(struct publish *publish)
 {
+    while (publish->interrupted != NULL) {
+        struct publish_job *next = publish->interrupted->next;
+        publish_job_destroy(publish->interrupted);
+        publish->interrupted = next;
+    }
     while (publish->chains != NULL) {
         struct publish_job *next = publish->chains->next;
         publish_job_destroy(publish->chains);
@@ -415,13 +491,14 @@ static void destroy(struct publish *publish)
     free(publish);
 }
 
-enum status publish_start(const struct intake *intake, struct ledger *ledger, struct mailbox *results,
-                          struct publish **out)
+enum status publish_start(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                          struct mailbox *results, struct publish **out)
 {
     struct publish *publish = calloc(1, sizeof *publish);
     if (publish == NULL)
         return status_from_errno(ENOMEM);
-    *publish = (struct publish){.intake = intake, .ledger = ledger, .results = results, .retry_ns = UINT64_MAX};
+    *publish = (struct publish){
+        .intake = intake, .ledger = ledger, .audit = audit, .results = results, .retry_ns = UINT64_MAX};
     publish->ready_end = &publish->ready;
     publish->waiting_end = &publish->waiting;
     sem_init(&publish->started, 0, 0);
@@ -435,7 +512,7 @@ enum status publish_start(const struct intake *intake, struct ledger *ledger, st
     publish->verify = verify_create(intake->staging_fd, &publish->never);
     publish->long_verify = verify_create(intake->staging_fd, &publish->long_stopping);
     publish->quarantine = quarantine_create(intake->quarantine_fd);
-    publish->delivery = delivery_create(intake, ledger);
+    publish->delivery = delivery_create(intake, ledger, audit);
     enum status status = STATUS_OK;
     if (publish->bell == NULL || publish->long_bell == NULL || publish->mailbox == NULL ||
         publish->long_mailbox == NULL || publish->verify == NULL || publish->long_verify == NULL ||
@@ -443,8 +520,11 @@ enum status publish_start(const struct intake *intake, struct ledger *ledger, st
         log_error("the publish stage can't be set up: %s", strerror(errno));
         status = status_from_errno(errno);
     }
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        verify_set_ledger(publish->verify, ledger);
+        verify_set_ledger(publish->long_verify, ledger);
         status = worker_start("publish", run, publish, &publish->worker);
+    }
     if (status == STATUS_OK) {
         while (sem_wait(&publish->started) != 0)
             continue;

@@ -6,10 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/audit.h"
 #include "common/mailbox.h"
 #include "common/status.h"
 #include "receiver/assembly.h"
 #include "receiver/intake.h"
+#include "receiver/knowledge.h"
 #include "receiver/ledger.h"
 #include "receiver/verify.h"
 
@@ -21,12 +23,15 @@
  * large model does not hold up a small wheel.
  */
 struct publish;
+struct acceptance;
 
 enum publish_kind {
     PUBLISH_TRANSFER,
-    PUBLISH_REMOVE,     /* .staging/TRASH */
-    PUBLISH_CHAIN,      /* ledger_store_chain() */
-    PUBLISH_QUARANTINE, /* quarantine_keep() */
+    PUBLISH_INTERRUPTED, /* the stage's own: a delivery of an earlier run that the start could not finish */
+    PUBLISH_REMOVE,      /* .staging/TRASH */
+    PUBLISH_CHAIN,       /* ledger_store_chain() */
+    PUBLISH_RECORD,      /* whatever else is to be made durable: job->record() */
+    PUBLISH_QUARANTINE,  /* quarantine_keep() */
 };
 
 enum publish_outcome {
@@ -36,18 +41,24 @@ enum publish_outcome {
     PUBLISH_STOPPED, /* the program ends */
 };
 
-/* Malloc'ed. A transfer's job goes back to the poster's mailbox; the others are freed once done. */
+/* Malloc'ed. A transfer's job (of one that was interrupted in an earlier run and is delivered now too: without
+ * assembly), and one with `acceptance`, goes back to the poster's mailbox; the others are freed once done. */
 struct publish_job {
     struct mailbox_entry entry; /* first member */
     enum publish_kind kind;
     uint32_t sender_id;
     uint8_t id[TRANSFER_ID_SIZE];
 
-    struct assembly *assembly; /* TRANSFER: the stage's until the job is back */
-    char trash[32];            /* REMOVE */
-    struct ledger_chain chain; /* CHAIN */
-    char reason[256];          /* QUARANTINE */
-    uint8_t *bytes;            /* malloc'ed, freed with the job */
+    struct assembly *assembly;            /* TRANSFER: the stage's until the job is back */
+    char trash[INTAKE_STAGING_NAME_SIZE]; /* REMOVE */
+    struct ledger_chain chain;            /* CHAIN */
+    /* RECORD: called by the publish thread; a failure without `acceptance` is tried again later. */
+    enum status (*record)(struct publish_job *job, struct ledger *ledger);
+    struct knowledge_alarm alarm;
+    struct acceptance *acceptance; /* acceptance.h; the poster's again when the job is back */
+    enum status recorded;          /* what the call returned */
+    char reason[256];              /* QUARANTINE */
+    uint8_t *bytes;                /* malloc'ed, freed with the job */
     size_t size;
 
     /* What became of a transfer. */
@@ -59,6 +70,8 @@ struct publish_job {
     bool checked;  /* report is filled */
     bool intended; /* the ledger may hold the intent: after a crash the tree in .staging would be delivered as it is */
     bool renamed;  /* only the record of the delivery is left to do */
+    bool attested; /* the audit log says VERIFIED */
+    bool audited;  /* and DELIVERED */
     bool told;     /* why it waits was logged */
     struct publish_job *next;
 };
@@ -74,12 +87,15 @@ struct publish_facts {
     unsigned waiting; /* verified transfers that could not be published yet */
     bool waiting_for_space;
     bool ledger_failed;
+    bool audit_failed;
     char problem[512]; /* why the last of them waits */
 };
 
-/* `intake`, `ledger` and `results` are borrowed; intake->quarantine_fd too. */
-MUST_CHECK enum status publish_start(const struct intake *intake, struct ledger *ledger, struct mailbox *results,
-                                     struct publish **publish);
+/* `intake`, `ledger`, `audit` (NULL: nothing is recorded) and `results` are borrowed; intake->quarantine_fd too. */
+MUST_CHECK enum status publish_start(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                                     struct mailbox *results, struct publish **publish);
+/* Rate of long verifications, in bytes a second; 0: no limit. Before the first post. */
+void publish_set_recheck(struct publish *publish, uint64_t bytes_per_s);
 void publish_post(struct publish *publish, struct publish_job *job);
 void publish_facts(struct publish *publish, struct publish_facts *facts); /* any thread */
 /* Bytes of refused manifests that were posted and are not yet kept: the poster's bound. Any thread. */

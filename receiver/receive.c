@@ -10,32 +10,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/ring.h"
-#include "common/slab.h"
 #include "common/units.h"
 #include "common/worker.h"
+#include "receiver/buffers.h"
 #include "receiver/epochs.h"
 
-enum {
-    BUFFER_COUNT = 32, /* a power of two; multishot fills no more in one turn, and more would not stay in the cache */
-    BUFFER_COUNT_MIN = 16,
-    BUFFER_GROUP = 0,
-    CONTROL_SIZE = 64, /* UDP_GRO and SO_RXQ_OVFL take 24 bytes each */
-    PAYLOAD_SIZE = 65536,
-    BUFFER_SIZE = (int)sizeof(struct io_uring_recvmsg_out) + CONTROL_SIZE + PAYLOAD_SIZE,
-    SUBMISSIONS = 8,
-};
-#define PUBLISH_NS (10 * CLOCK_MILLISECOND_NS) /* between two looks at what has passed, while something changes */
-#define RETURN_NS  (50 * CLOCK_MILLISECOND_NS) /* until blocks that are out are looked for, when nothing arrives */
-#define TURN_NS    CLOCK_SECOND_NS             /* longest sleep */
+enum { SUBMISSIONS = 8 };
+#define PUBLISH_NS (10 * CLOCK_MILLISECOND_NS)  /* between two looks at what has passed, while something changes */
+#define RETURN_NS  (50 * CLOCK_MILLISECOND_NS)  /* until blocks that are out are looked for, when nothing arrives */
+#define TURN_NS    CLOCK_SECOND_NS              /* longest sleep */
+#define HASTE_NS   (500 * CLOCK_MILLISECOND_NS) /* of a stop, that later stages have to take what is in the ring */
 #define RETRY_NS   (100 * CLOCK_MILLISECOND_NS)
 
-enum completion { COMPLETION_RECEIVE = 1, COMPLETION_BELL };
+enum completion { COMPLETION_RECEIVE = 1, COMPLETION_BELL, COMPLETION_CANCEL };
 
 /* One writer, the receive thread; read by the control thread. */
 struct shared_counters {
@@ -47,12 +39,7 @@ struct receive {
     unsigned lane;
     int fd;
     uint32_t socket_buffer;
-    unsigned buffer_count;
-    struct slab *buffers;
-    struct io_uring_buf_ring *buffer_ring;
-    size_t buffer_ring_size;
-    uint8_t *buffer_base;
-    size_t buffer_stride;
+    struct buffers *buffers;
     uint64_t arena_size;
     struct epochs *epochs;
     struct linkkey *key;
@@ -61,7 +48,8 @@ struct receive {
     struct doorbell *store_bell;
 
     struct worker *worker;
-    struct doorbell *bell; /* for the stop */
+    struct doorbell *bell;      /* for the stop */
+    struct doorbell *done_bell; /* rung when blocks come back */
     sem_t started;
     enum status start_status;
     atomic_bool stopping;
@@ -70,6 +58,7 @@ struct receive {
 
     /* The thread's. */
     bool receiving;
+    bool in_haste;             /* waits for nothing: a stop takes too long */
     bool changed;              /* since the last publishing */
     uint32_t overflow_seen;    /* newest value of SO_RXQ_OVFL, which counts from the socket's beginning and wraps */
     uint64_t receive_after_ns; /* no earlier, after a failure */
@@ -121,8 +110,12 @@ static size_t read_control(struct receive *receive, struct io_uring_recvmsg_out 
                    control->cmsg_len >= CMSG_LEN(sizeof(uint32_t))) {
             uint32_t value;
             memcpy(&value, CMSG_DATA(control), sizeof value);
-            receive->counters.kernel_socket_buffer += value - receive->overflow_seen;
-            receive->overflow_seen = value;
+            /* What waited in the socket while nobody ran tells older values than the one we began with. */
+            int32_t more = (int32_t)(value - receive->overflow_seen);
+            if (more > 0) {
+                receive->counters.kernel_socket_buffer += (uint32_t)more;
+                receive->overflow_seen = value;
+            }
         }
     }
     return segment;
@@ -131,7 +124,7 @@ static size_t read_control(struct receive *receive, struct io_uring_recvmsg_out 
 static void take_buffer(struct receive *receive, uint8_t *buffer, int length, uint64_t now_ns)
 {
     struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, length, &receive->message);
-    if (out == NULL || (out->flags & MSG_TRUNC) != 0 || out->controllen > CONTROL_SIZE) {
+    if (out == NULL || (out->flags & MSG_TRUNC) != 0 || out->controllen > BUFFERS_CONTROL_SIZE) {
         receive->counters.datagrams++;
         drop(receive, DATAGRAM_DROP_TRUNCATED);
         return;
@@ -145,14 +138,6 @@ static void take_buffer(struct receive *receive, uint8_t *buffer, int length, ui
         take_datagram(receive, bytes, 0, now_ns);
     for (size_t offset = 0; offset < size; offset += segment)
         take_datagram(receive, bytes + offset, size - offset < segment ? size - offset : segment, now_ns);
-}
-
-static void recycle(struct receive *receive, unsigned id)
-{
-    int mask = io_uring_buf_ring_mask(receive->buffer_count);
-    io_uring_buf_ring_add(receive->buffer_ring, receive->buffer_base + id * receive->buffer_stride, BUFFER_SIZE,
-                          (unsigned short)id, mask, 0);
-    io_uring_buf_ring_advance(receive->buffer_ring, 1);
 }
 
 static void receive_failed(struct receive *receive, int error, uint64_t now_ns)
@@ -180,11 +165,16 @@ static void take_completion(struct receive *receive, const struct io_uring_cqe *
     if ((cqe->flags & IORING_CQE_F_BUFFER) == 0)
         return;
     unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-    assert(id < receive->buffer_count);
     if (cqe->res >= 0)
-        take_buffer(receive, receive->buffer_base + id * receive->buffer_stride, cqe->res, now_ns);
-    recycle(receive, id);
+        take_buffer(receive, buffers_at(receive->buffers, id), cqe->res, now_ns);
+    buffers_recycle(receive->buffers, id);
     receive->changed = true;
+}
+
+/* Later stages are behind, and what arrives can wait in the socket. */
+static bool is_behind(const struct receive *receive)
+{
+    return !receive->in_haste && epochs_are_crowded(receive->epochs) && socket_has_room(receive->fd);
 }
 
 static bool take_completions(struct receive *receive, uint64_t now_ns)
@@ -193,6 +183,8 @@ static bool take_completions(struct receive *receive, uint64_t now_ns)
     unsigned head, count = 0;
     io_uring_for_each_cqe(&receive->ring, head, cqe)
     {
+        if (is_behind(receive))
+            break;
         take_completion(receive, cqe, now_ns);
         count++;
     }
@@ -268,7 +260,7 @@ static void start_receiving(struct receive *receive, uint64_t now_ns)
     struct io_uring_sqe *sqe = ring_sqe(&receive->ring);
     io_uring_prep_recvmsg_multishot(sqe, receive->fd, &receive->message, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = BUFFER_GROUP;
+    sqe->buf_group = BUFFERS_GROUP;
     sqe->user_data = COMPLETION_RECEIVE;
     receive->receiving = true;
 }
@@ -290,6 +282,38 @@ static uint64_t deadline(const struct receive *receive, uint64_t now_ns)
     return deadline_ns;
 }
 
+/* The ring is left alone meanwhile: its buffers fill, and then the kernel leaves the rest in the socket. */
+static void wait_for_blocks(struct receive *receive)
+{
+    doorbell_arm(receive->done_bell);
+    take_back(receive);
+    if (is_behind(receive))
+        doorbell_wait(receive->done_bell, RETURN_NS);
+    doorbell_disarm(receive->done_bell);
+}
+
+/* The request ends with a last completion, behind those of all buffers that it has filled. */
+static void end_receiving(struct receive *receive)
+{
+    if (receive->receiving) {
+        struct io_uring_sqe *sqe = ring_sqe(&receive->ring);
+        io_uring_prep_cancel64(sqe, COMPLETION_RECEIVE, 0);
+        sqe->user_data = COMPLETION_CANCEL;
+    }
+    uint64_t until_ns = clock_monotonic_ns() + HASTE_NS;
+    do {
+        uint64_t now_ns = clock_monotonic_ns();
+        receive->in_haste = now_ns >= until_ns;
+        if (is_behind(receive))
+            wait_for_blocks(receive);
+        else if (receive->receiving)
+            ring_wait(&receive->ring, now_ns, now_ns + RETURN_NS);
+        (void)take_completions(receive, now_ns);
+        take_back(receive);
+        hand_on(receive, now_ns);
+    } while (receive->receiving || io_uring_cq_ready(&receive->ring) > 0);
+}
+
 static void loop(struct receive *receive)
 {
     while (!atomic_load(&receive->stopping)) {
@@ -301,30 +325,31 @@ static void loop(struct receive *receive)
         /* Deadlines pass without a datagram too: of blocks given up, and of what has passed by time. */
         receive->changed = receive->changed || !arrived;
         publish(receive, now_ns);
+        if (is_behind(receive)) {
+            wait_for_blocks(receive);
+            continue;
+        }
         start_receiving(receive, now_ns);
         ring_wait(&receive->ring, now_ns, deadline(receive, now_ns));
     }
-    epochs_finish(receive->epochs);
+    end_receiving(receive);
+    epochs_release(receive->epochs);
     hand_on(receive, clock_monotonic_ns());
+    epochs_publish(receive->epochs, clock_monotonic_ns());
     publish_counters(receive);
 }
 
 static enum status open_ring(struct receive *receive)
 {
-    enum status status = ring_open(SUBMISSIONS, 2 * receive->buffer_count, &receive->ring);
+    enum status status = ring_open(SUBMISSIONS, 2 * buffers_count(receive->buffers), &receive->ring);
     if (status != STATUS_OK)
         return status;
-    struct io_uring_buf_reg registration = {
-        .ring_addr = (uintptr_t)receive->buffer_ring, .ring_entries = receive->buffer_count, .bgid = BUFFER_GROUP};
-    int result = io_uring_register_buf_ring(&receive->ring, &registration, 0);
-    if (result < 0) {
-        log_error("io_uring: the buffers of lane %u can't be registered: %s", receive->lane, strerror(-result));
+    status = buffers_register(receive->buffers, &receive->ring);
+    if (status != STATUS_OK) {
+        log_error("io_uring: the buffers of lane %u can't be registered: %s", receive->lane, strerror(errno));
         ring_close(&receive->ring);
-        return status_from_errno(-result);
+        return status;
     }
-    io_uring_buf_ring_init(receive->buffer_ring);
-    for (unsigned i = 0; i < receive->buffer_count; i++)
-        recycle(receive, i);
     doorbell_arm(receive->bell);
     struct io_uring_sqe *sqe = ring_sqe(&receive->ring);
     io_uring_prep_poll_add(sqe, doorbell_fd(receive->bell), POLLIN);
@@ -346,51 +371,19 @@ static void run(void *context)
 
 /* Making and ending it. */
 
-static unsigned buffer_count_for(uint64_t memory)
-{
-    unsigned count = BUFFER_COUNT;
-    while (count > BUFFER_COUNT_MIN && (uint64_t)count * BUFFER_SIZE > memory / 8)
-        count /= 2;
-    return count;
-}
-
-static uint64_t buffer_bytes(uint64_t memory)
-{
-    return (uint64_t)(buffer_count_for(memory) + 1) * BUFFER_SIZE;
-}
-
 uint64_t receive_memory_for(uint64_t arena, size_t senders)
 {
     uint64_t arenas = senders * (uint64_t)epochs_share_for(arena);
-    return arenas + buffer_bytes(8 * arenas);
-}
-
-static enum status make_buffers(struct receive *receive, uint64_t memory)
-{
-    receive->buffer_count = buffer_count_for(memory);
-    enum status status = slab_create(BUFFER_SIZE, receive->buffer_count, &receive->buffers);
-    if (status != STATUS_OK)
-        return status;
-    /* All are taken at once and given to the kernel by number: they lie in one piece. */
-    receive->buffer_base = slab_take(receive->buffers);
-    uint8_t *second = slab_take(receive->buffers);
-    assert(receive->buffer_base != NULL && second > receive->buffer_base);
-    receive->buffer_stride = (size_t)(second - receive->buffer_base);
-    receive->buffer_ring_size = receive->buffer_count * sizeof(struct io_uring_buf);
-    void *ring = mmap(NULL, receive->buffer_ring_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (ring == MAP_FAILED)
-        return STATUS_SYSTEM;
-    receive->buffer_ring = ring;
-    return STATUS_OK;
+    return arenas + buffers_bytes(8 * arenas);
 }
 
 static enum status make_memory(struct receive *receive, const struct receive_setup *setup)
 {
     char text[UNITS_TEXT_SIZE];
-    uint64_t buffers = buffer_bytes(setup->memory);
+    uint64_t buffers = buffers_bytes(setup->memory);
     assert(setup->memory > buffers);
     uint64_t share = (setup->memory - buffers) / trust_count(setup->trust);
-    if (make_buffers(receive, setup->memory) == STATUS_OK)
+    if (buffers_create(setup->memory, &receive->buffers) == STATUS_OK)
         receive->epochs = epochs_create((uint8_t)setup->lane, setup->trust, share, setup->progress);
     if (receive->epochs == NULL) {
         log_error("lane %u: %s of memory can't be had: %s; lower 'memory' or free some", setup->lane,
@@ -401,33 +394,51 @@ static enum status make_memory(struct receive *receive, const struct receive_set
     return STATUS_OK;
 }
 
+static enum status get_socket(struct receive *receive, const struct receive_setup *setup)
+{
+    int passed = receive->fd;
+    receive->fd = -1;
+    if (passed < 0)
+        return socket_open_receiver(setup->address, RECEIVE_SOCKET_BUFFER, &receive->fd, &receive->socket_buffer);
+    enum status status = socket_adopt_receiver(passed, setup->address, RECEIVE_SOCKET_BUFFER, &receive->socket_buffer);
+    if (status != STATUS_OK)
+        return status;
+    receive->fd = passed;
+    receive->overflow_seen = socket_drops(passed);
+    return STATUS_OK;
+}
+
 enum status receive_create(const struct receive_setup *setup, struct receive **receive)
 {
     *receive = NULL;
     struct receive *made = calloc(1, sizeof *made);
-    if (made == NULL)
+    if (made == NULL) {
+        if (setup->fd >= 0)
+            close(setup->fd);
         return STATUS_SYSTEM;
-    made->fd = -1;
+    }
+    made->fd = setup->fd;
     made->lane = setup->lane;
     made->ready = setup->ready;
     made->done = setup->done;
     made->queue_capacity = setup->queue_capacity;
     made->store_bell = setup->store_bell;
-    made->message.msg_controllen = CONTROL_SIZE;
+    made->message.msg_controllen = BUFFERS_CONTROL_SIZE;
     made->error_limit.interval_ns = 10 * CLOCK_SECOND_NS;
     snprintf(made->name, sizeof made->name, "receive %u", setup->lane);
     sem_init(&made->started, 0, 0);
     enum status status = make_memory(made, setup);
     if (status == STATUS_OK) {
         made->bell = doorbell_create();
+        made->done_bell = doorbell_create();
         made->key = setup->link_secret == NULL ? NULL : linkkey_create(setup->link_secret);
-        if (made->bell == NULL || (setup->link_secret != NULL && made->key == NULL)) {
+        if (made->bell == NULL || made->done_bell == NULL || (setup->link_secret != NULL && made->key == NULL)) {
             log_error("lane %u can't be set up: %s", setup->lane, strerror(errno));
             status = STATUS_SYSTEM;
         }
     }
     if (status == STATUS_OK)
-        status = socket_open_receiver(setup->address, RECEIVE_SOCKET_BUFFER, &made->fd, &made->socket_buffer);
+        status = get_socket(made, setup);
     if (status != STATUS_OK) {
         receive_destroy(made);
         return status;
@@ -458,6 +469,37 @@ void receive_stop(struct receive *receive)
     receive->worker = NULL;
 }
 
+size_t receive_export(const struct receive *receive, struct handover_writer *writer)
+{
+    assert(receive->worker == NULL);
+    const struct handover_record record = {.kind = HANDOVER_LANE, .lane = {receive->lane, receive->overflow_seen}};
+    handover_writer_add(writer, &record);
+    return epochs_export(receive->epochs, writer);
+}
+
+bool receive_import(struct receive *receive, const struct handover_record *record, uint64_t now_ns)
+{
+    assert(receive->worker == NULL);
+    if (record->kind != HANDOVER_LANE)
+        return epochs_import(receive->epochs, record, now_ns);
+    /* What was dropped while nobody ran counts from there, unless the socket is a new one. */
+    if ((int32_t)(receive->overflow_seen - record->lane.overflow_seen) > 0)
+        receive->overflow_seen = record->lane.overflow_seen;
+    return true;
+}
+
+size_t receive_open_blocks(const struct receive *receive)
+{
+    return epochs_open(receive->epochs);
+}
+
+void receive_give_up(struct receive *receive)
+{
+    assert(receive->worker == NULL);
+    epochs_finish(receive->epochs);
+    publish_counters(receive);
+}
+
 void receive_destroy(struct receive *receive)
 {
     if (receive == NULL)
@@ -471,10 +513,9 @@ void receive_destroy(struct receive *receive)
     epochs_destroy(receive->epochs);
     if (receive->fd >= 0)
         close(receive->fd);
-    if (receive->buffer_ring != NULL)
-        munmap(receive->buffer_ring, receive->buffer_ring_size);
-    slab_destroy(receive->buffers);
+    buffers_destroy(receive->buffers);
     linkkey_destroy(receive->key);
+    doorbell_destroy(receive->done_bell);
     doorbell_destroy(receive->bell);
     sem_destroy(&receive->started);
     free(receive);
@@ -500,6 +541,11 @@ void receive_counters(const struct receive *receive, struct receive_counters *co
     counters->memory_needed = get(&shared->memory_needed);
     counters->last_datagram_ns = get(&shared->last_datagram_ns);
     counters->turns = get(&shared->turns);
+}
+
+struct doorbell *receive_done_bell(const struct receive *receive)
+{
+    return receive->done_bell;
 }
 
 uint32_t receive_socket_buffer(const struct receive *receive)

@@ -12,12 +12,15 @@
 #include "common/status.h"
 #include "common/trust.h"
 #include "proto/datagram.h"
+#include "receiver/handover.h"
 #include "receiver/progress.h"
 
 /*
  * The receive stage of one lane, one thread: takes datagrams from its socket by io_uring, checks them, gathers their
- * symbols and hands complete blocks on. It never waits for a later stage: a block that finds the queue full is dropped
- * and counted.
+ * symbols and hands complete blocks on. When later stages are behind, as after a restart with much to catch up with, it
+ * leaves what arrives in the socket for as long as that has room. Then it takes it all the same, and blocks for which
+ * there is no memory are dropped whole and counted: a socket that overflowed would cost all blocks some of their
+ * symbols.
  *
  * Memory: buffers that the kernel fills, and for each trusted sender an equal share of the rest (receiver/epochs.h).
  */
@@ -27,6 +30,7 @@ enum { RECEIVE_SOCKET_BUFFER = 32 << 20 }; /* bytes wanted of the kernel: a quar
 
 struct receive_setup {
     const struct socket_address *address; /* of this lane; copied */
+    int fd;                               /* a socket of the service manager's, taken, or -1: opens its own */
     unsigned lane;
     uint64_t memory;                /* bytes for this lane */
     const struct trust *trust;      /* borrowed */
@@ -54,10 +58,24 @@ struct receive_counters {
 /* Opens the socket and allocates all memory; logs what fails. Control thread. */
 MUST_CHECK enum status receive_create(const struct receive_setup *setup, struct receive **receive);
 MUST_CHECK enum status receive_start(struct receive *receive);
-/* Ends the thread. Complete blocks still go to `ready`. */
+/*
+ * Ends the thread: the kernel is told to fill no more buffers, those that it has filled are processed, and complete
+ * blocks go to `ready`. What is still in the socket stays there. Open blocks stay where they are.
+ */
 void receive_stop(struct receive *receive);
+/* Writes what the next run needs to go on here; after receive_stop(). Returns the number of open blocks among it. */
+size_t receive_export(const struct receive *receive, struct handover_writer *writer);
+/* Takes a record of the run before, as epochs_import() does; before receive_start(). */
+bool receive_import(struct receive *receive, const struct handover_record *record, uint64_t now_ns);
+/* Open blocks; before receive_start() or after receive_stop(). */
+size_t receive_open_blocks(const struct receive *receive);
+/* Gives up and counts the open blocks, which nobody takes over; after receive_stop(). */
+void receive_give_up(struct receive *receive);
 /* After the later stages have ended: takes back what is in `ready` and `done`. NULL is allowed. */
 void receive_destroy(struct receive *receive);
+
+/* To be rung by the stage that gives blocks back through `done`. */
+struct doorbell *receive_done_bell(const struct receive *receive);
 
 /* Any thread; figures at most 100 ms old. */
 void receive_counters(const struct receive *receive, struct receive_counters *counters);

@@ -13,6 +13,8 @@
 #include "common/durable.h"
 #include "common/log.h"
 #include "receiver/delivery.h"
+#include "receiver/ledger_partial.h"
+#include "receiver/witness.h"
 
 struct list {
     struct ledger_delivery *deliveries;
@@ -59,7 +61,19 @@ static enum status finish_rename(const struct intake *intake, struct ledger *led
     return durable_rename(intake->staging_fd, tree, channel_fd, delivery->directory);
 }
 
-static enum status recover_one(const struct intake *intake, struct ledger *ledger, struct ledger_delivery *delivery)
+/* Records it unless the last run did. */
+static enum status attest(struct audit *audit, enum audit_event event, const struct ledger_delivery *delivery)
+{
+    struct audit_entry entry;
+    if (audit_was_recorded(audit, event, delivery->transfer_id))
+        return STATUS_OK;
+    witness_delivery(&entry, event, delivery);
+    entry.detail = "found at the start, its delivery was interrupted";
+    return audit_record(audit, &entry, 1);
+}
+
+enum status recover_delivery(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                             struct ledger_delivery *delivery, bool *delivered)
 {
     char tree[INTAKE_STAGING_NAME_SIZE];
     char staged[INTAKE_STAGING_NAME_SIZE];
@@ -67,34 +81,39 @@ static enum status recover_one(const struct intake *intake, struct ledger *ledge
     intake_tree_name(delivery->sender_id, delivery->transfer_id, tree);
     intake_staging_name(delivery->sender_id, delivery->transfer_id, staged);
     enum status status = intake_open_channel(intake, delivery->channel, &channel_fd);
-    if (status != STATUS_OK) {
-        log_error("%s/%s can't be opened: %s", intake->path, delivery->channel, strerror(errno));
+    if (status != STATUS_OK)
         return status;
-    }
-    bool is_there = true;
-    if (exists(intake->staging_fd, tree))
-        status = finish_rename(intake, ledger, channel_fd, tree, delivery);
-    else if (exists(intake->staging_fd, staged))
+    *delivered = true;
+    if (exists(intake->staging_fd, tree)) {
+        status = attest(audit, AUDIT_VERIFIED, delivery);
+        if (status == STATUS_OK)
+            status = finish_rename(intake, ledger, channel_fd, tree, delivery);
+    } else if (exists(intake->staging_fd, staged)) {
         status = durable_sync_directory(channel_fd, NULL);
-    else
-        is_there = exists(channel_fd, delivery->directory);
+    } else {
+        *delivered = exists(channel_fd, delivery->directory);
+    }
+    if (status == STATUS_OK && *delivered)
+        status = attest(audit, AUDIT_DELIVERED, delivery);
     int error = errno;
     close(channel_fd);
-    if (status != STATUS_OK) {
-        log_error("%s/%s/%s: its delivery was interrupted and can't be finished: %s", intake->path, delivery->channel,
-                  delivery->directory, strerror(error));
+    errno = error;
+    if (status != STATUS_OK)
         return status;
-    }
-    if (!is_there) {
+    struct ledger_key key = {.sender_id = delivery->sender_id};
+    memcpy(key.transfer_id, delivery->transfer_id, TRANSFER_ID_SIZE);
+    status = *delivered ? ledger_delivered(ledger, &key, 1)
+                        : ledger_publish_failed(ledger, delivery->sender_id, delivery->transfer_id);
+    if (status != STATUS_OK)
+        return status;
+    if (*delivered)
+        log_notice("%s/%s/%s: its interrupted delivery is finished", intake->path, delivery->channel,
+                   delivery->directory);
+    else
         log_warning("%s/%s: was about to be delivered, and nothing of it is left in %s/.staging; it counts as not "
                     "received",
                     delivery->channel, delivery->name, intake->path);
-        return ledger_publish_failed(ledger, delivery->transfer_id);
-    }
-    log_notice("%s/%s/%s: its interrupted delivery is finished", intake->path, delivery->channel, delivery->directory);
-    uint8_t ids[1][TRANSFER_ID_SIZE];
-    memcpy(ids[0], delivery->transfer_id, TRANSFER_ID_SIZE);
-    return ledger_delivered(ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])ids, 1);
+    return STATUS_OK;
 }
 
 static DIR *open_list(int dirfd)
@@ -106,25 +125,87 @@ static DIR *open_list(int dirfd)
     return directory;
 }
 
-static enum status clear_staging(const struct intake *intake)
+/* Names in .staging that somebody still needs. */
+struct needed {
+    char (*names)[INTAKE_STAGING_NAME_SIZE];
+    size_t count, capacity;
+    bool failed;
+};
+
+static char *need(struct needed *needed)
 {
-    DIR *directory = open_list(intake->staging_fd);
-    if (directory == NULL) {
-        log_error("%s/.staging can't be read: %s", intake->path, strerror(errno));
-        return status_from_errno(errno);
+    static char nowhere[INTAKE_STAGING_NAME_SIZE];
+    if (needed->count == needed->capacity) {
+        size_t capacity = needed->capacity == 0 ? 16 : 2 * needed->capacity;
+        void *grown = realloc(needed->names, capacity * sizeof *needed->names);
+        if (grown == NULL) {
+            needed->failed = true;
+            return nowhere;
+        }
+        needed->names = grown;
+        needed->capacity = capacity;
     }
+    return needed->names[needed->count++];
+}
+
+static void need_delivery(const struct ledger_delivery *delivery, void *context)
+{
+    intake_staging_name(delivery->sender_id, delivery->transfer_id, need(context));
+    intake_tree_name(delivery->sender_id, delivery->transfer_id, need(context));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Open transfers that are recorded, and deliveries that could not be finished. */
+static enum status list_needed(struct ledger *ledger, struct needed *needed)
+{
+    struct ledger_key *keys;
+    size_t count;
+    enum status status = ledger_each_publishing(ledger, need_delivery, needed);
+    if (status == STATUS_OK)
+        status = ledger_partial_keys(ledger, &keys, &count);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < count; i++)
+        intake_staging_name(keys[i].sender_id, keys[i].transfer_id, need(needed));
+    free(keys);
+    if (needed->failed)
+        return status_from_errno(ENOMEM);
+    if (needed->count > 0)
+        qsort(needed->names, needed->count, sizeof *needed->names, by_name);
+    return STATUS_OK;
+}
+
+/* What can't be removed does no harm but for the room it takes. */
+static void clear_staging(const struct intake *intake, struct ledger *ledger)
+{
+    struct needed needed = {0};
+    DIR *directory = open_list(intake->staging_fd);
     struct dirent *entry;
-    enum status status = STATUS_OK;
-    while (status == STATUS_OK && (entry = readdir(directory)) != NULL) {
+    if (directory == NULL || list_needed(ledger, &needed) != STATUS_OK) {
+        log_warning("%s/.staging can't be cleared: %s; the next start tries again", intake->path, strerror(errno));
+        goto cleanup;
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        char name[INTAKE_STAGING_NAME_SIZE] = "";
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        status = durable_remove_tree(intake->staging_fd, entry->d_name);
-        if (status != STATUS_OK)
-            log_error("%s/.staging/%s can't be removed: %s; remove it by hand", intake->path, entry->d_name,
-                      strerror(errno));
+        if (strlen(entry->d_name) < sizeof name)
+            memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
+        if (needed.count > 0 && bsearch(name, needed.names, needed.count, sizeof *needed.names, by_name) != NULL)
+            continue;
+        if (durable_remove_tree(intake->staging_fd, entry->d_name) != STATUS_OK)
+            log_warning("%s/.staging/%s can't be removed: %s; remove it by hand", intake->path, entry->d_name,
+                        strerror(errno));
     }
-    closedir(directory);
-    return status;
+
+cleanup:
+    if (directory != NULL)
+        closedir(directory);
+    free(needed.names);
 }
 
 /* A rename across file systems is none. */
@@ -154,7 +235,7 @@ static enum status check_file_systems(const struct intake *intake)
     return status;
 }
 
-enum status recover_run(const struct intake *intake, struct ledger *ledger)
+enum status recover_run(const struct intake *intake, struct ledger *ledger, struct audit *audit)
 {
     struct list list = {0};
     enum status status = check_file_systems(intake);
@@ -162,8 +243,16 @@ enum status recover_run(const struct intake *intake, struct ledger *ledger)
         status = ledger_each_publishing(ledger, collect, &list);
     if (status == STATUS_OK && list.failed)
         status = status_from_errno(ENOMEM);
-    for (size_t i = 0; i < list.count && status == STATUS_OK; i++)
-        status = recover_one(intake, ledger, &list.deliveries[i]);
+    for (size_t i = 0; i < list.count && status == STATUS_OK; i++) {
+        struct ledger_delivery *delivery = &list.deliveries[i];
+        bool delivered;
+        if (recover_delivery(intake, ledger, audit, delivery, &delivered) != STATUS_OK)
+            log_error(
+                "%s/%s/%s: its delivery was interrupted and can't be finished now: %s; it waits and is tried again",
+                intake->path, delivery->channel, delivery->directory, strerror(errno));
+    }
     free(list.deliveries);
-    return status == STATUS_OK ? clear_staging(intake) : status;
+    if (status == STATUS_OK)
+        clear_staging(intake, ledger);
+    return status;
 }

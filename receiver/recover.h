@@ -2,12 +2,16 @@
 #ifndef DIODECAST_RECEIVER_RECOVER_H
 #define DIODECAST_RECEIVER_RECOVER_H
 
+#include <stdbool.h>
+
+#include "common/audit.h"
 #include "common/status.h"
 #include "receiver/intake.h"
 #include "receiver/ledger.h"
 
 /*
- * Brings whatever was being published when the program ended to its one end, and clears .staging:
+ * Brings whatever was being published when the program ended to its one end, and clears .staging of what no record of
+ * an open transfer names:
  *
  *     tree in .staging    staged bytes   what it means                              what is done
  *     there               any            flushed, intent recorded, not renamed      rename, flush, record
@@ -15,8 +19,16 @@
  *     not there           not there      .staging was wiped by hand                 recorded when the delivery lies in
  *                                                                                   its channel, else forgotten
  *
- * Channels on another file system than .staging are an error here. Logs; before any thread.
+ * What can't be finished now stays as it is: the publish stage tries it again. Channels on another file system than
+ * .staging are an error here. Logs; before any thread.
  */
-MUST_CHECK enum status recover_run(const struct intake *intake, struct ledger *ledger);
+MUST_CHECK enum status recover_run(const struct intake *intake, struct ledger *ledger, struct audit *audit);
+
+/*
+ * One such delivery. On STATUS_OK *delivered tells its end; else errno says why it must wait. The name of its directory
+ * may become another one. Logs its end, not why it waits. Publish thread.
+ */
+MUST_CHECK enum status recover_delivery(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                                        struct ledger_delivery *delivery, bool *delivered);
 
 #endif

@@ -79,14 +79,6 @@ static struct report_snapshot *copy_shown(struct report *report)
     return copy;
 }
 
-bool report_is_healing(const struct message_heartbeat *heartbeat, uint64_t first, uint64_t last)
-{
-    for (uint32_t i = 0; i < heartbeat->healing_count; i++)
-        if (heartbeat->healing[i].first <= first && last <= heartbeat->healing[i].last)
-            return true;
-    return false;
-}
-
 static void set_count(json_t *object, const char *key, uint64_t count)
 {
     json_object_set_new(object, key, json_integer((json_int_t)count));
@@ -116,7 +108,7 @@ static void set_time(json_t *object, const char *key, int64_t at_ns)
 
 static json_t *transfer_json(const struct report_transfer *transfer)
 {
-    static const char *const states[] = {"receiving", "incomplete", "waiting_for_space", "publishing"};
+    static const char *const states[] = {"receiving", "incomplete", "waiting_for_space", "publishing", "verifying"};
     json_t *object = json_object();
     set_hex(object, "id", transfer->id, TRANSFER_ID_SIZE);
     set_sender(object, transfer->sender_id);
@@ -128,20 +120,68 @@ static json_t *transfer_json(const struct report_transfer *transfer)
     set_count(object, "bytes_received", transfer->bytes_held);
     set_count(object, "artifact_count", transfer->artifact_count);
     json_object_set_new(object, "state", json_string(states[transfer->state]));
+    if (transfer->state == REPORT_VERIFYING) {
+        set_count(object, "verified_bytes", transfer->verified_bytes);
+        set_count(object, "verify_bytes_total", transfer->verify_total);
+    }
     return object;
 }
 
-static json_t *incomplete_json(const struct report_transfer *transfer)
+static json_t *text_or_null(const char *text)
 {
+    return text[0] == '\0' ? json_null() : json_string(text);
+}
+
+static json_t *discard_json(const struct report_discard *discard)
+{
+    json_t *object = json_object();
+    set_hex(object, "id", discard->id, TRANSFER_ID_SIZE);
+    set_sender(object, discard->sender_id);
+    json_object_set_new(object, "channel", text_or_null(discard->channel));
+    json_object_set_new(object, "name", text_or_null(discard->name));
+    json_object_set_new(object, "sequence",
+                        discard->sequence == 0 ? json_null() : json_integer((json_int_t)discard->sequence));
+    set_count(object, "bytes_received", discard->bytes_held);
+    set_time(object, "at", discard->at_ns);
+    json_object_set_new(object, "why", json_string(discard->why));
+    return object;
+}
+
+static void set_ticket(json_t *object, const char *ticket)
+{
+    json_object_set_new(object, "ticket", ticket[0] == '\0' ? json_null() : json_string(ticket));
+}
+
+static json_t *missing_json(const struct report_incomplete *incomplete)
+{
+    if (!incomplete->chunks_known)
+        return json_null();
+    json_t *object = json_object();
+    json_t *ranges = json_array();
+    for (unsigned i = 0; i < incomplete->listed; i++)
+        json_array_append_new(
+            ranges, json_pack("[II]", (json_int_t)incomplete->ranges[i].first, (json_int_t)incomplete->ranges[i].last));
+    set_count(object, "count", incomplete->chunk_count);
+    set_count(object, "ranges_total", incomplete->range_count);
+    json_object_set_new(object, "ranges", ranges);
+    return object;
+}
+
+static json_t *incomplete_json(const struct report_incomplete *incomplete)
+{
+    const struct report_transfer *transfer = &incomplete->transfer;
     json_t *object = json_object();
     set_hex(object, "id", transfer->id, TRANSFER_ID_SIZE);
     set_sender(object, transfer->sender_id);
-    json_object_set_new(object, "channel", json_string(transfer->channel));
-    json_object_set_new(object, "name", json_string(transfer->name));
+    json_object_set_new(object, "channel", text_or_null(transfer->channel));
+    json_object_set_new(object, "name", text_or_null(transfer->name));
     set_count(object, "sequence", transfer->sequence);
-    set_count(object, "missing_bytes", transfer->bytes_total - transfer->bytes_held);
-    json_object_set_new(object, "ticket", json_null());
-    json_object_set_new(object, "healing", json_boolean(transfer->healing));
+    set_count(object, "missing_bytes",
+              transfer->bytes_total > transfer->bytes_held ? transfer->bytes_total - transfer->bytes_held : 0);
+    json_object_set_new(object, "manifest_held", json_boolean(incomplete->manifest_held));
+    json_object_set_new(object, "missing_chunks", missing_json(incomplete));
+    set_ticket(object, incomplete->ticket);
+    json_object_set_new(object, "healing", json_boolean(incomplete->healing));
     return object;
 }
 
@@ -149,11 +189,35 @@ static json_t *never_seen_json(const struct report_range *range)
 {
     json_t *object = json_object();
     set_sender(object, range->sender_id);
+    set_hex(object, "chain_id", range->chain_id, CHAIN_ID_SIZE);
+    json_object_set_new(object, "chain_replaced", json_boolean(range->replaced));
     set_count(object, "first", range->first);
     set_count(object, "last", range->last);
-    json_object_set_new(object, "ticket", json_null());
+    set_ticket(object, range->ticket);
     json_object_set_new(object, "healing", json_boolean(range->healing));
     return object;
+}
+
+static json_t *alarm_json(const struct report_alarm *alarm)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "code",
+                        json_string(alarm->facts.kind == KNOWLEDGE_ROLLBACK ? "chain_rollback" : "chain_fork"));
+    set_sender(object, alarm->facts.sender_id);
+    set_hex(object, "chain_id", alarm->facts.chain_id, CHAIN_ID_SIZE);
+    set_count(object, "first", alarm->facts.first);
+    set_count(object, "last", alarm->facts.last);
+    set_time(object, "since", alarm->facts.at_ns);
+    set_ticket(object, alarm->ticket);
+    return object;
+}
+
+static json_t *alarms_json(const struct report_snapshot *snapshot)
+{
+    json_t *alarms = json_array();
+    for (unsigned i = 0; i < snapshot->alarm_count; i++)
+        json_array_append_new(alarms, alarm_json(&snapshot->alarms[i]));
+    return alarms;
 }
 
 static json_t *transfers_json(const struct report_snapshot *snapshot)
@@ -162,6 +226,9 @@ static json_t *transfers_json(const struct report_snapshot *snapshot)
     json_t *open = json_array();
     json_t *incomplete = json_array();
     json_t *never_seen = json_array();
+    json_t *discarded = json_array();
+    for (unsigned i = 0; i < snapshot->discarded_count; i++)
+        json_array_append_new(discarded, discard_json(&snapshot->discarded[i]));
     for (unsigned i = 0; i < snapshot->open_count; i++)
         json_array_append_new(open, transfer_json(&snapshot->open[i]));
     for (unsigned i = 0; i < snapshot->incomplete_count; i++)
@@ -176,6 +243,8 @@ static json_t *transfers_json(const struct report_snapshot *snapshot)
     set_count(transfers, "open_total", snapshot->open_total);
     set_count(transfers, "incomplete_total", snapshot->incomplete_total);
     set_count(transfers, "never_seen_total", snapshot->never_seen_total);
+    set_count(transfers, "discarded_total", snapshot->discarded_total);
+    json_object_set_new(transfers, "discarded", discarded);
     json_object_set_new(transfers, "open", open);
     json_object_set_new(transfers, "incomplete", incomplete);
     json_object_set_new(transfers, "never_seen", never_seen);
@@ -228,6 +297,7 @@ void report_to_json(struct report *report, json_t *root)
     if (snapshot == NULL)
         return;
     json_object_set_new(root, "transfers", transfers_json(snapshot));
+    json_object_set_new(root, "alarms", alarms_json(snapshot));
 
     json_t *fec = json_object();
     set_count(fec, "blocks_total", snapshot->blocks_total);
@@ -297,34 +367,56 @@ static void judge_disk(const struct report *report, const struct report_snapshot
     else
         health_clear(health, "ledger_failed");
 
-    if (snapshot->facts.waiting > 0 && !snapshot->facts.waiting_for_space && !snapshot->facts.ledger_failed)
+    if (snapshot->facts.audit_failed)
+        health_set(
+            health, HEALTH_FAILED, "audit_failed", realtime_ns,
+            "the audit log in the state directory can't be written, so nothing is delivered: free space there or "
+            "check the disk");
+    else
+        health_clear(health, "audit_failed");
+
+    if (snapshot->facts.waiting > 0 && !snapshot->facts.waiting_for_space && !snapshot->facts.ledger_failed &&
+        !snapshot->facts.audit_failed)
         health_set(health, HEALTH_DEGRADED, "publish_failed", realtime_ns, "%u transfers wait to be delivered: %s",
                    snapshot->facts.waiting, snapshot->facts.problem);
     else
         health_clear(health, "publish_failed");
 }
 
+/* What to do about a loss, as the rest of a sentence. */
+static const char *advice(const char *ticket, const char *list, char text[static 512])
+{
+    if (ticket[0] == '\0')
+        snprintf(text, 512, "have the sequences listed in transfers.%s sent again on the low side", list);
+    else
+        snprintf(text, 512,
+                 "on the low side run \"diodecast replay -c sender.conf TICKET\" with the tickets in transfers.%s, the "
+                 "first is %s",
+                 list, ticket);
+    return text;
+}
+
 static void judge_transfers(const struct report *report, const struct report_snapshot *snapshot, struct health *health,
                             uint64_t now_ns, int64_t realtime_ns)
 {
-    const struct report_transfer *lacking = &snapshot->lacking;
+    char text[512];
+    const struct report_incomplete *lacking = &snapshot->lacking;
     if (snapshot->incomplete_not_healing > 0)
-        health_set(
-            health, HEALTH_DEGRADED, "transfers_incomplete", realtime_ns,
-            "%llu transfers lack data that will not come by itself, such as %s/%.100s: have the sequences listed "
-            "in transfers.incomplete (%llu of sender %08x and so on) sent again on the low side",
-            (unsigned long long)snapshot->incomplete_not_healing, lacking->channel, lacking->name,
-            (unsigned long long)lacking->sequence, lacking->sender_id);
+        health_set(health, HEALTH_DEGRADED, "transfers_incomplete", realtime_ns,
+                   "%llu transfers lack data that will not come by itself, such as %.64s/%.60s: %s",
+                   (unsigned long long)snapshot->incomplete_not_healing, lacking->transfer.channel,
+                   lacking->transfer.name, advice(lacking->ticket, "incomplete", text));
     else
         health_clear(health, "transfers_incomplete");
 
     const struct report_range *unseen = &snapshot->unseen;
     if (snapshot->never_seen_not_healing)
         health_set(health, HEALTH_DEGRADED, "transfers_never_seen", realtime_ns,
-                   "%llu transfers were sent and never received: have the sequences listed in transfers.never_seen "
-                   "(%llu of sender %08x and so on) sent again on the low side",
-                   (unsigned long long)snapshot->never_seen_total, (unsigned long long)unseen->first,
-                   unseen->sender_id);
+                   "%llu transfers were sent and never received, such as sequence %llu of sender %08x: %s",
+                   (unsigned long long)snapshot->never_seen_total, (unsigned long long)unseen->first, unseen->sender_id,
+                   unseen->replaced
+                       ? "its sender was set up anew since, so write them off with \"diodecast accept-loss\""
+                       : advice(unseen->ticket, "never_seen", text));
     else
         health_clear(health, "transfers_never_seen");
 
@@ -334,6 +426,38 @@ static void judge_transfers(const struct report *report, const struct report_sna
                    report->intake);
     else
         health_clear(health, "manifest_quarantined");
+}
+
+static const char *ticket_or_hint(const char *ticket)
+{
+    return ticket[0] != '\0' ? ticket : "that the status shows unless tickets = off";
+}
+
+static void judge_chains(const struct report_snapshot *snapshot, struct health *health, int64_t realtime_ns)
+{
+    const struct report_alarm *rollback = NULL, *fork = NULL;
+    for (unsigned i = 0; i < snapshot->alarm_count; i++)
+        *(snapshot->alarms[i].facts.kind == KNOWLEDGE_ROLLBACK ? &rollback : &fork) = &snapshot->alarms[i];
+    if (rollback != NULL)
+        health_set(
+            health, HEALTH_DEGRADED, "chain_rollback", realtime_ns,
+            "sender %08x came back with an older state, without its sequences %llu to %llu: if its state was "
+            "restored from a backup, acknowledge with \"diodecast accept-loss\" and the ticket %s; otherwise find out "
+            "who else has its key",
+            rollback->facts.sender_id, (unsigned long long)rollback->facts.first,
+            (unsigned long long)rollback->facts.last, ticket_or_hint(rollback->ticket));
+    else
+        health_clear(health, "chain_rollback");
+    if (fork != NULL)
+        health_set(
+            health, HEALTH_DEGRADED, "chain_fork", realtime_ns,
+            "sender %08x signed two different manifests for sequences within %llu to %llu: if its state was "
+            "restored from a backup, acknowledge with \"diodecast accept-loss\" and the ticket %s; otherwise find out "
+            "who else has its key",
+            fork->facts.sender_id, (unsigned long long)fork->facts.first, (unsigned long long)fork->facts.last,
+            ticket_or_hint(fork->ticket));
+    else
+        health_clear(health, "chain_fork");
 }
 
 /* Of the senders that were ever heard; as long as there is none since the start, that is told elsewhere. */
@@ -365,6 +489,7 @@ void report_health(struct report *report, struct health *health, uint64_t now_ns
         return;
     judge_disk(report, snapshot, health, now_ns, realtime_ns);
     judge_transfers(report, snapshot, health, now_ns, realtime_ns);
+    judge_chains(snapshot, health, realtime_ns);
     judge_senders(report, snapshot, health, now_ns, realtime_ns);
     free(snapshot);
 }

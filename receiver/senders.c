@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/senders.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/digest.h"
+#include "common/log.h"
+#include "proto/ticket.h"
+#include "receiver/ledger_loss.h"
 
 #define STORE_INTERVAL_NS CLOCK_SECOND_NS
 
@@ -13,6 +19,8 @@ struct sender {
     uint64_t heard_ns;
     int64_t heard_at_ns;
     struct message_heartbeat beat;
+    struct extents healing; /* numbers of the current chain that it is going to repeat */
+    struct extents shown;   /* while a snapshot is filled: numbers that stand in another list */
 };
 
 struct stored_chain {
@@ -24,12 +32,14 @@ struct senders {
     const struct trust *trust;
     struct ledger *ledger;
     struct lane_progress *progress;
+    struct audit *audit;
     struct knowledge *knowledge;
     struct sender *list; /* those heard of, at most as many as are trusted */
     size_t count;
     struct stored_chain stored[KNOWLEDGE_CHAINS]; /* what the ledger was given last */
     unsigned stored_count;
     uint64_t store_ns;
+    uint64_t now_ns;         /* of loading, and of filling */
     enum status status;      /* of loading */
     struct publish *publish; /* while storing */
     const struct knowledge_chain *loading;
@@ -62,10 +72,13 @@ static void load_chain(const struct ledger_chain *chain, void *context)
     struct knowledge_chain facts = {.sender_id = chain->sender_id,
                                     .baseline = chain->baseline,
                                     .newest_sequence = chain->newest_sequence,
+                                    .told_sequence = chain->told_sequence,
                                     .settled_sequence = chain->settled_sequence,
+                                    .delivered_through = chain->delivered_through,
                                     .epoch = chain->epoch};
     memcpy(facts.chain_id, chain->chain_id, CHAIN_ID_SIZE);
-    knowledge_load(senders->knowledge, &facts);
+    memcpy(facts.told_hash, chain->told_hash, SHA256_SIZE);
+    knowledge_load(senders->knowledge, &facts, senders->now_ns);
     if (find_or_add(senders, chain->sender_id) != NULL)
         progress_confirm_epoch(senders->progress, chain->sender_id, chain->epoch);
 }
@@ -76,18 +89,40 @@ static void load_sequence(uint64_t sequence, void *context)
     (void)knowledge_add(senders->knowledge, senders->loading->sender_id, senders->loading->chain_id, sequence, true);
 }
 
+static void load_written_off(uint64_t first, uint64_t last, void *context)
+{
+    struct senders *senders = context;
+    (void)knowledge_write_off(senders->knowledge, senders->loading->chain_id, first, last);
+}
+
+static void load_alarm(const struct knowledge_alarm *alarm, void *context)
+{
+    struct senders *senders = context;
+    knowledge_load_alarm(senders->knowledge, alarm);
+}
+
 static void load_sequences(const struct knowledge_chain *chain, void *context)
 {
     struct senders *senders = context;
+    uint64_t above = chain->baseline > chain->delivered_through ? chain->baseline : chain->delivered_through;
     senders->loading = chain;
-    enum status status =
-        ledger_each_sequence(senders->ledger, chain->chain_id, chain->baseline, load_sequence, senders);
+    enum status status = ledger_each_sequence(senders->ledger, chain->chain_id, above, load_sequence, senders);
+    if (status == STATUS_OK)
+        status = ledger_each_written_off(senders->ledger, chain->chain_id, load_written_off, senders);
     if (status != STATUS_OK)
         senders->status = status;
-    knowledge_raise_baseline(senders->knowledge, chain->chain_id);
 }
 
-struct senders *senders_create(const struct trust *trust, struct ledger *ledger, struct lane_progress *progress)
+static bool load(struct senders *senders)
+{
+    if (ledger_each_chain(senders->ledger, load_chain, senders) != STATUS_OK)
+        return false;
+    knowledge_each_chain(senders->knowledge, load_sequences, senders);
+    return senders->status == STATUS_OK && ledger_each_alarm(senders->ledger, load_alarm, senders) == STATUS_OK;
+}
+
+struct senders *senders_create(const struct trust *trust, struct ledger *ledger, struct lane_progress *progress,
+                               struct audit *audit, uint64_t now_ns)
 {
     struct senders *senders = calloc(1, sizeof *senders);
     if (senders == NULL)
@@ -95,14 +130,12 @@ struct senders *senders_create(const struct trust *trust, struct ledger *ledger,
     senders->trust = trust;
     senders->ledger = ledger;
     senders->progress = progress;
+    senders->audit = audit;
+    senders->now_ns = now_ns;
     senders->knowledge = knowledge_create();
     senders->list = calloc(trust_count(trust), sizeof *senders->list);
-    if (senders->knowledge != NULL && senders->list != NULL &&
-        ledger_each_chain(ledger, load_chain, senders) == STATUS_OK) {
-        knowledge_each_chain(senders->knowledge, load_sequences, senders);
-        if (senders->status == STATUS_OK)
-            return senders;
-    }
+    if (senders->knowledge != NULL && senders->list != NULL && load(senders))
+        return senders;
     senders_destroy(senders);
     return NULL;
 }
@@ -112,6 +145,10 @@ void senders_destroy(struct senders *senders)
     if (senders == NULL)
         return;
     knowledge_destroy(senders->knowledge);
+    for (size_t i = 0; i < senders->count; i++) {
+        extents_deinit(&senders->list[i].healing);
+        extents_deinit(&senders->list[i].shown);
+    }
     free(senders->list);
     free(senders);
 }
@@ -127,18 +164,52 @@ void senders_heartbeat(struct senders *senders, const struct message_heartbeat *
     if (sender == NULL || !knowledge_heartbeat(senders->knowledge, beat, now_ns))
         return;
     progress_confirm_epoch(senders->progress, beat->sender_id, beat->epoch);
+    /* The baseline of a new chain is durable before much can happen. */
+    if (sender->heard_ns == 0 || sender->beat.epoch != beat->epoch)
+        senders->store_ns = 0;
     /* Late repetitions of older beats would turn the figures back. */
     if (sender->heard_ns != 0 && sender->beat.epoch == beat->epoch && sender->beat.beat >= beat->beat)
         return;
     sender->beat = *beat;
     sender->heard_ns = now_ns;
     sender->heard_at_ns = clock_realtime_ns();
+    extents_deinit(&sender->healing);
+    for (uint32_t i = 0; i < beat->healing_count; i++)
+        (void)extents_add(&sender->healing, beat->healing[i].first, beat->healing[i].last + 1, LIMIT_HEALING_RANGES);
 }
 
-bool senders_are_healing(const struct senders *senders, uint32_t sender_id, uint64_t first, uint64_t last)
+/* What is said of a number is compared with what was said before, or was delivered. */
+static void claim(struct senders *senders, const uint8_t *chain_id, uint64_t sequence, const uint8_t *hash, bool held)
+{
+    uint8_t delivered[SHA256_SIZE];
+    if (!knowledge_claim(senders->knowledge, chain_id, sequence, hash, held) &&
+        ledger_manifest_hash(senders->ledger, chain_id, sequence, delivered) == STATUS_OK)
+        knowledge_compare(senders->knowledge, chain_id, sequence, hash, delivered, held);
+}
+
+bool senders_manifest(struct senders *senders, const struct assembly *assembly)
+{
+    const struct manifest_head *head = manifest_reader_head(assembly->reader);
+    uint8_t hash[SHA256_SIZE];
+    bool noted = knowledge_add(senders->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, false);
+    digest_once(assembly->manifest.body, assembly->manifest.body_size, hash);
+    claim(senders, assembly->chain_id, assembly->sequence, hash, true);
+    if (assembly->sequence > 1)
+        claim(senders, assembly->chain_id, assembly->sequence - 1, head->previous_hash, false);
+    return noted;
+}
+
+static bool is_current(const struct senders *senders, uint32_t sender_id, const uint8_t *chain_id)
+{
+    const struct knowledge_chain *chain = knowledge_chain_of(senders->knowledge, sender_id);
+    return chain != NULL && memcmp(chain->chain_id, chain_id, CHAIN_ID_SIZE) == 0;
+}
+
+bool senders_are_healing(const struct senders *senders, uint32_t sender_id,
+                         const uint8_t chain_id[static CHAIN_ID_SIZE], uint64_t sequence)
 {
     const struct sender *sender = find(senders, sender_id);
-    return sender != NULL && sender->heard_ns != 0 && report_is_healing(&sender->beat, first, last);
+    return sender != NULL && is_current(senders, sender_id, chain_id) && extents_contain(&sender->healing, sequence);
 }
 
 static struct stored_chain *find_stored(struct senders *senders, const uint8_t *chain_id)
@@ -168,14 +239,86 @@ static void store_chain(const struct knowledge_chain *chain, void *context)
     job->chain = (struct ledger_chain){.sender_id = chain->sender_id,
                                        .baseline = chain->baseline,
                                        .newest_sequence = chain->newest_sequence,
+                                       .told_sequence = chain->told_sequence,
                                        .settled_sequence = chain->settled_sequence,
+                                       .delivered_through = chain->delivered_through,
                                        .epoch = chain->epoch};
     memcpy(job->chain.chain_id, chain->chain_id, CHAIN_ID_SIZE);
+    memcpy(job->chain.told_hash, chain->told_hash, SHA256_SIZE);
     publish_post(senders->publish, job);
+}
+
+/* Publish thread. */
+static enum status record_alarm(struct publish_job *job, struct ledger *ledger)
+{
+    const struct knowledge_alarm *alarm = &job->alarm;
+    enum status status = ledger_store_alarm(ledger, alarm);
+    if (status == STATUS_OK && alarm->kind == KNOWLEDGE_ROLLBACK)
+        status = ledger_roll_back(ledger, alarm->chain_id, alarm->back_to);
+    return status;
+}
+
+static enum status record_end(struct publish_job *job, struct ledger *ledger)
+{
+    return ledger_clear_alarms(ledger, job->alarm.chain_id, job->alarm.at_ns);
+}
+
+static void post_alarm(struct publish *publish, const struct knowledge_alarm *alarm,
+                       enum status (*record)(struct publish_job *job, struct ledger *ledger))
+{
+    static const uint8_t no_id[TRANSFER_ID_SIZE];
+    struct publish_job *job = publish_job_create(PUBLISH_RECORD, alarm->sender_id, no_id);
+    assert(job != NULL);
+    job->record = record;
+    job->alarm = *alarm;
+    publish_post(publish, job);
+}
+
+static void tell_alarm(const struct senders *senders, const struct knowledge_alarm *alarm)
+{
+    char detail[256];
+    if (alarm->kind == KNOWLEDGE_ROLLBACK)
+        snprintf(detail, sizeof detail,
+                 "rollback: the sender's state is older than before, its newest sequence is %llu",
+                 (unsigned long long)alarm->back_to);
+    else
+        snprintf(detail, sizeof detail, "fork: sequence %llu has two manifests", (unsigned long long)alarm->first);
+    log_error("sender %08x: %s; see chain_%s in the status", alarm->sender_id, detail,
+              alarm->kind == KNOWLEDGE_ROLLBACK ? "rollback" : "fork");
+    const struct audit_entry entry = {.event = AUDIT_ALARM,
+                                      .sender_id = alarm->sender_id,
+                                      .chain_id = alarm->chain_id,
+                                      .sequence = alarm->first,
+                                      .last_sequence = alarm->last,
+                                      .detail = detail};
+    audit_note(senders->audit, &entry);
+}
+
+static void store_alarms(struct senders *senders, struct publish *publish)
+{
+    struct knowledge_alarm alarm;
+    int64_t realtime_ns = clock_realtime_ns();
+    while (knowledge_take_alarm(senders->knowledge, realtime_ns, &alarm)) {
+        if (alarm.at_ns == realtime_ns)
+            tell_alarm(senders, &alarm);
+        post_alarm(publish, &alarm, record_alarm);
+    }
+    while (knowledge_take_ended(senders->knowledge, alarm.chain_id)) {
+        alarm.at_ns = realtime_ns;
+        alarm.sender_id = 0;
+        post_alarm(publish, &alarm, record_end);
+    }
+}
+
+void senders_finish(struct senders *senders, struct publish *publish)
+{
+    senders->store_ns = 0;
+    senders_store(senders, publish, 0);
 }
 
 void senders_store(struct senders *senders, struct publish *publish, uint64_t now_ns)
 {
+    store_alarms(senders, publish);
     if (now_ns < senders->store_ns)
         return;
     senders->store_ns = now_ns + STORE_INTERVAL_NS;
@@ -183,19 +326,45 @@ void senders_store(struct senders *senders, struct publish *publish, uint64_t no
     knowledge_each_chain(senders->knowledge, store_chain, senders);
 }
 
+void senders_begin_fill(struct senders *senders)
+{
+    for (size_t i = 0; i < senders->count; i++)
+        extents_deinit(&senders->list[i].shown);
+}
+
+void senders_show(struct senders *senders, uint32_t sender_id, uint64_t sequence)
+{
+    const struct sender *found = find(senders, sender_id);
+    if (found != NULL)
+        (void)extents_add(&senders->list[found - senders->list].shown, sequence, sequence + 1, REPORT_TRANSFERS);
+}
+
 struct filling {
-    const struct senders *senders;
+    const struct sender *sender;
+    enum config_tickets tickets;
     struct report_snapshot *snapshot;
-    uint32_t sender_id;
 };
 
-static void fill_range(uint64_t first, uint64_t last, void *context)
+static void add_range(const struct filling *filling, const struct knowledge_chain *chain, uint64_t first, uint64_t end,
+                      bool healing)
 {
-    struct filling *filling = context;
     struct report_snapshot *snapshot = filling->snapshot;
-    bool healing = senders_are_healing(filling->senders, filling->sender_id, first, last);
-    struct report_range range = {.sender_id = filling->sender_id, .first = first, .last = last, .healing = healing};
-    if (!healing && !snapshot->never_seen_not_healing) {
+    bool is_first = !healing && !snapshot->never_seen_not_healing;
+    snapshot->never_seen_total += end - first;
+    if (snapshot->never_seen_count == REPORT_RANGES && !is_first)
+        return;
+    struct report_range range = {.sender_id = chain->sender_id,
+                                 .first = first,
+                                 .last = end - 1,
+                                 .healing = healing,
+                                 .replaced = !chain->current};
+    memcpy(range.chain_id, chain->chain_id, CHAIN_ID_SIZE);
+    if (filling->tickets != CONFIG_TICKETS_OFF) {
+        struct ticket ticket;
+        ticket_init(&ticket, TICKET_WHOLE, chain->chain_id, first, end - 1);
+        ticket_format(&ticket, range.ticket);
+    }
+    if (is_first) {
         snapshot->never_seen_not_healing = true;
         snapshot->unseen = range;
     }
@@ -203,8 +372,30 @@ static void fill_range(uint64_t first, uint64_t last, void *context)
         snapshot->never_seen[snapshot->never_seen_count++] = range;
 }
 
-static void fill_sender(struct senders *senders, const struct sender *sender, struct report_snapshot *snapshot,
-                        uint64_t now_ns)
+/* A range that is repeated in part is told in parts. */
+static void fill_range(const struct knowledge_chain *chain, uint64_t first, uint64_t last, void *context)
+{
+    static const struct extents none;
+    const struct filling *filling = context;
+    const struct extents *shown = chain->current ? &filling->sender->shown : &none;
+    const struct extents *healing = chain->current ? &filling->sender->healing : &none;
+    struct extent lost = {0, first};
+    while (extents_hole(shown, lost.end, last + 1, &lost)) {
+        struct extent rest = {lost.first, lost.first};
+        while (rest.end < lost.end) {
+            uint64_t at = rest.end;
+            if (!extents_hole(healing, at, lost.end, &rest))
+                rest = (struct extent){lost.end, lost.end};
+            if (rest.first > at)
+                add_range(filling, chain, at, rest.first, true);
+            if (rest.end > rest.first)
+                add_range(filling, chain, rest.first, rest.end, false);
+        }
+    }
+}
+
+static void fill_sender(struct senders *senders, const struct sender *sender, enum config_tickets tickets,
+                        struct report_snapshot *snapshot, uint64_t now_ns)
 {
     const struct knowledge_chain *chain = knowledge_chain_of(senders->knowledge, sender->id);
     if (chain == NULL || snapshot->sender_count == REPORT_SENDERS)
@@ -223,14 +414,31 @@ static void fill_sender(struct senders *senders, const struct sender *sender, st
                                   .heard_at_ns = sender->heard_at_ns,
                                   .offset_ns = sender->beat.time_ns - sender->heard_at_ns};
     memcpy(out->chain_id, chain->chain_id, CHAIN_ID_SIZE);
-    struct filling filling = {.senders = senders, .snapshot = snapshot, .sender_id = sender->id};
-    uint64_t total;
-    knowledge_each_never_seen(senders->knowledge, sender->id, now_ns, fill_range, &filling, REPORT_RANGES, &total);
-    snapshot->never_seen_total += total;
+    struct filling filling = {.sender = sender, .tickets = tickets, .snapshot = snapshot};
+    knowledge_each_never_seen(senders->knowledge, sender->id, now_ns, fill_range, &filling);
 }
 
-void senders_fill(struct senders *senders, struct report_snapshot *snapshot, uint64_t now_ns)
+static void fill_alarm(const struct knowledge_alarm *alarm, void *context)
+{
+    const struct filling *filling = context;
+    struct report_snapshot *snapshot = filling->snapshot;
+    snapshot->alarm_total++;
+    if (snapshot->alarm_count == REPORT_ALARMS)
+        return;
+    struct report_alarm *out = &snapshot->alarms[snapshot->alarm_count++];
+    *out = (struct report_alarm){.facts = *alarm};
+    if (filling->tickets == CONFIG_TICKETS_OFF)
+        return;
+    struct ticket ticket;
+    ticket_init(&ticket, TICKET_WHOLE, alarm->chain_id, alarm->first, alarm->last);
+    ticket_format(&ticket, out->ticket);
+}
+
+void senders_fill(struct senders *senders, enum config_tickets tickets, struct report_snapshot *snapshot,
+                  uint64_t now_ns)
 {
     for (size_t i = 0; i < senders->count; i++)
-        fill_sender(senders, &senders->list[i], snapshot, now_ns);
+        fill_sender(senders, &senders->list[i], tickets, snapshot, now_ns);
+    struct filling filling = {.tickets = tickets, .snapshot = snapshot};
+    knowledge_each_alarm(senders->knowledge, fill_alarm, &filling);
 }

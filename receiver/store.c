@@ -16,6 +16,9 @@
 #include "common/mailbox.h"
 #include "common/ring.h"
 #include "common/worker.h"
+#include "receiver/acceptance.h"
+#include "receiver/catalog.h"
+#include "receiver/checkpoint.h"
 #include "receiver/decode.h"
 #include "receiver/intake.h"
 #include "receiver/progress.h"
@@ -37,6 +40,9 @@ struct store {
     struct intake intake;
     struct publish *publish;
     struct mailbox *results;
+    struct checkpoint *checkpoint;
+    struct mailbox *checkpoints; /* its results */
+    struct mailbox *requests;    /* struct acceptance */
     struct report *report;
     struct lane_progress *progress;
     struct doorbell *bell;
@@ -52,6 +58,9 @@ struct store {
     /* The thread's own. */
     const struct trust *trust;
     struct ledger *ledger;
+    struct audit *audit;
+    enum config_tickets tickets;
+    struct room_limits limits;
     struct store_lane lanes[LIMIT_LANES];
     unsigned lane_count;
     struct io_uring ring;
@@ -61,6 +70,7 @@ struct store {
     struct writer_block *free_blocks;
     uint64_t tick_ns, reported_ns;
     bool delivered; /* since the last report */
+    uint64_t lost;  /* losses in it */
     uint64_t blocks_total, repaired_total, failed_total;
 };
 
@@ -70,6 +80,8 @@ static void give_back(const struct store_lane *lane, struct block *block)
     bool pushed = queue_push(lane->done, block);
     assert(pushed);
     (void)pushed;
+    if (lane->done_bell != NULL)
+        doorbell_ring(lane->done_bell);
 }
 
 static void release(void *context, struct writer_block *use)
@@ -157,6 +169,21 @@ static bool take_results(struct store *store)
         store->delivered |= transfers_take_result(store->transfers, (struct publish_job *)entry, clock_monotonic_ns());
         any = true;
     }
+    while ((entry = mailbox_take(store->checkpoints)) != NULL) {
+        transfers_take_checkpoint(store->transfers, (struct checkpoint_job *)entry, clock_monotonic_ns());
+        any = true;
+    }
+    return any;
+}
+
+static bool take_requests(struct store *store)
+{
+    struct mailbox_entry *entry;
+    bool any = false;
+    while ((entry = mailbox_take(store->requests)) != NULL) {
+        transfers_accept_loss(store->transfers, (struct acceptance *)entry, clock_monotonic_ns());
+        any = true;
+    }
     return any;
 }
 
@@ -167,9 +194,13 @@ static void make_report(struct store *store, uint64_t now_ns)
     snapshot->blocks_total = store->blocks_total;
     snapshot->repaired_total = store->repaired_total;
     snapshot->failed_total = store->failed_total;
+    /* The operator reads of a new loss as soon as of a delivery. */
+    uint64_t lost = snapshot->incomplete_total + snapshot->never_seen_total + snapshot->alarm_total;
+    bool news = store->delivered || lost > store->lost;
+    store->lost = lost;
     report_commit(store->report);
     store->reported_ns = now_ns;
-    if (!store->delivered)
+    if (!news)
         return;
     store->delivered = false;
     pthread_mutex_lock(&store->mutex);
@@ -208,7 +239,7 @@ static bool has_work(const struct store *store)
 static void rest(struct store *store)
 {
     doorbell_arm(store->bell);
-    if (!has_work(store) && !take_results(store) && !atomic_load(&store->stopping)) {
+    if (!has_work(store) && !take_results(store) && !take_requests(store) && !atomic_load(&store->stopping)) {
         if (!store->bell_is_polled) {
             struct io_uring_sqe *sqe = ring_sqe(&store->ring);
             io_uring_prep_poll_add(sqe, doorbell_fd(store->bell), POLLIN);
@@ -227,9 +258,13 @@ static enum status set_up(struct store *store)
         return status;
     struct transfers_setup setup = {.trust = store->trust,
                                     .ledger = store->ledger,
+                                    .audit = store->audit,
+                                    .tickets = store->tickets,
                                     .intake = &store->intake,
                                     .publish = store->publish,
                                     .progress = store->progress,
+                                    .checkpoint = store->checkpoint,
+                                    .limits = store->limits,
                                     .lane_count = store->lane_count,
                                     .ring = &store->ring,
                                     .release = release,
@@ -256,6 +291,7 @@ static void run(void *context)
         bool stop = atomic_load(&store->stopping);
         bool busy = take_blocks(store);
         busy |= take_results(store);
+        busy |= take_requests(store);
         if (transfers_under_way(store->transfers) > 0)
             io_uring_submit_and_get_events(&store->ring);
         take_completions(store);
@@ -270,6 +306,7 @@ static void run(void *context)
         else
             rest(store);
     }
+    transfers_finish(store->transfers);
     ring_close(&store->ring);
 }
 
@@ -277,6 +314,8 @@ static void destroy(struct store *store)
 {
     fec_cache_destroy(store->codes);
     mailbox_destroy(store->results);
+    mailbox_destroy(store->requests);
+    mailbox_destroy(store->checkpoints);
     report_destroy(store->report);
     intake_close(&store->intake);
     while (store->free_blocks != NULL) {
@@ -290,8 +329,8 @@ static void destroy(struct store *store)
 }
 
 enum status store_start(const struct config *config, const struct trust *trust, struct ledger *ledger,
-                        const struct store_lane lanes[], unsigned lane_count, struct doorbell *bell,
-                        struct lane_progress *progress, struct store **out)
+                        struct audit *audit, const struct store_lane lanes[], unsigned lane_count,
+                        struct doorbell *bell, struct lane_progress *progress, struct store **out)
 {
     *out = NULL;
     assert(lane_count >= 1 && lane_count <= LIMIT_LANES);
@@ -301,6 +340,11 @@ enum status store_start(const struct config *config, const struct trust *trust, 
     store->intake = (struct intake){.fd = -1, .staging_fd = -1, .quarantine_fd = -1};
     store->trust = trust;
     store->ledger = ledger;
+    store->tickets = config->tickets;
+    store->limits = (struct room_limits){.staging = config->staging == 0 ? UINT64_MAX : config->staging,
+                                         .reserve = config->reserve,
+                                         .max_open = config->max_open == 0 ? CATALOG_OPEN : config->max_open};
+    store->audit = audit;
     memcpy(store->lanes, lanes, lane_count * sizeof *lanes);
     store->lane_count = lane_count;
     store->bell = bell;
@@ -310,15 +354,22 @@ enum status store_start(const struct config *config, const struct trust *trust, 
     enum status status = intake_open(config->intake, &store->intake);
     if (status == STATUS_OK) {
         store->results = mailbox_create(bell);
+        store->requests = mailbox_create(bell);
+        store->checkpoints = mailbox_create(bell);
         store->report = report_create(store->intake.path);
         store->codes = fec_cache_create();
-        if (store->results == NULL || store->report == NULL || store->codes == NULL) {
+        if (store->results == NULL || store->requests == NULL || store->checkpoints == NULL || store->report == NULL ||
+            store->codes == NULL) {
             log_error("the store stage can't be set up: %s", strerror(ENOMEM));
             status = status_from_errno(ENOMEM);
         }
     }
     if (status == STATUS_OK)
-        status = publish_start(&store->intake, ledger, store->results, &store->publish);
+        status = publish_start(&store->intake, ledger, audit, store->results, &store->publish);
+    if (status == STATUS_OK) {
+        publish_set_recheck(store->publish, config->recheck_bytes_per_s);
+        status = checkpoint_start(&store->intake, ledger, store->checkpoints, &store->checkpoint);
+    }
     if (status == STATUS_OK)
         status = worker_start("store", run, store, &store->worker);
     if (status == STATUS_OK) {
@@ -343,21 +394,34 @@ void store_stop(struct store *store)
     worker_join(store->worker);
     publish_stop(store->publish);
     /* The thread is gone, so its part is done here. */
-    if (store->transfers != NULL)
+    struct mailbox_entry *late;
+    if (store->transfers != NULL) {
         (void)take_results(store);
+        transfers_record_all(store->transfers);
+    }
+    checkpoint_stop(store->checkpoint);
+    while (store->checkpoints != NULL && (late = mailbox_take(store->checkpoints)) != NULL)
+        checkpoint_job_destroy((struct checkpoint_job *)late);
+    while (store->requests != NULL && (late = mailbox_take(store->requests)) != NULL)
+        ((struct acceptance *)late)->done((struct acceptance *)late);
     transfers_destroy(store->transfers);
     destroy(store);
 }
 
-enum status store_recover(const struct config *config, struct ledger *ledger)
+enum status store_recover(const struct config *config, struct ledger *ledger, struct audit *audit)
 {
     struct intake intake;
     enum status status = intake_open(config->intake, &intake);
     if (status != STATUS_OK)
         return status;
-    status = recover_run(&intake, ledger);
+    status = recover_run(&intake, ledger, audit);
     intake_close(&intake);
     return status;
+}
+
+void store_accept_loss(struct store *store, struct acceptance *acceptance)
+{
+    mailbox_post(store->requests, &acceptance->entry);
 }
 
 void store_on_delivery(struct store *store, void (*notify)(void *context), void *context)

@@ -9,10 +9,16 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "receiver/acceptance.h"
 #include "receiver/catalog.h"
 #include "receiver/hasher.h"
+#include "receiver/judge.h"
+#include "receiver/keeper.h"
 #include "receiver/knowledge.h"
+#include "receiver/losses.h"
+#include "receiver/restore.h"
 #include "receiver/senders.h"
+#include "receiver/witness.h"
 
 enum {
     FLUSH_AT = 32 << 10,      /* bytes from which a write goes off before they are hashed, so that both run at once */
@@ -27,8 +33,11 @@ struct transfers {
     struct catalog *catalog;
     struct senders *senders;
     struct knowledge *knowledge; /* the senders' */
+    struct losses *losses;
     struct writer *writer;
     struct hasher *hasher;
+    struct keeper *keeper;
+    bool restoring;
     struct writer_block *block; /* being unpacked */
     uint64_t now_ns;
 
@@ -38,12 +47,15 @@ struct transfers {
     unsigned quarantines; /* since the last tick */
     uint64_t no_space_ns, io_error_ns, quarantined_ns;
     struct log_limit space_limit, refused_limit;
+    struct report_discard discarded[REPORT_DISCARDED]; /* a ring */
+    uint64_t discarded_total;
 };
 
-static bool on_is_delivered(void *context, const uint8_t *transfer_id)
+static enum catalog_answer on_is_delivered(void *context, uint32_t sender_id, const uint8_t *transfer_id)
 {
     struct transfers *transfers = context;
-    return ledger_knows_transfer(transfers->setup.ledger, transfer_id);
+    enum status status = ledger_knows_transfer(transfers->setup.ledger, sender_id, transfer_id);
+    return status == STATUS_OK ? CATALOG_DELIVERED : status == STATUS_NOT_FOUND ? CATALOG_UNKNOWN : CATALOG_UNSURE;
 }
 
 static void on_write(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
@@ -55,14 +67,14 @@ static void on_write(void *context, struct assembly *assembly, uint32_t index, s
         writer_flush(transfers->writer);
         io_uring_submit(transfers->setup.ring);
     }
+    keeper_hold(transfers->keeper, assembly, index, artifact, offset, bytes, size, transfers->now_ns);
     hasher_take(transfers->hasher, assembly, artifact, offset, bytes, size);
 }
 
 static void on_reset(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact)
 {
     struct transfers *transfers = context;
-    (void)assembly;
-    (void)index;
+    keeper_reset(transfers->keeper, assembly, index, artifact);
     /* Writes of the void bytes may still be under way and land last; so nothing hashed from memory counts any more. */
     hasher_drop(transfers->hasher, artifact);
     artifact->placed = false;
@@ -71,7 +83,9 @@ static void on_reset(void *context, struct assembly *assembly, uint32_t index, s
 static void on_bound(void *context, struct assembly *assembly)
 {
     struct transfers *transfers = context;
-    if (!knowledge_add(transfers->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, false))
+    if (!transfers->restoring)
+        witness_assembly(transfers->setup.audit, AUDIT_SEEN, assembly, NULL);
+    if (!senders_manifest(transfers->senders, assembly))
         log_warning("sender %08x: sequence %llu can't be noted: its chain has too many gaps", assembly->sender_id,
                     (unsigned long long)assembly->sequence);
 }
@@ -79,17 +93,35 @@ static void on_bound(void *context, struct assembly *assembly)
 static void on_complete(void *context, struct assembly *assembly)
 {
     struct transfers *transfers = context;
+    witness_assembly(transfers->setup.audit, AUDIT_COMPLETED, assembly, NULL);
     assembly->state = ASSEMBLY_PUBLISHING;
     writer_when_idle(transfers->writer, assembly);
 }
 
+static void note_discard(struct transfers *transfers, const struct assembly *assembly, const char *why)
+{
+    struct report_discard *discard = &transfers->discarded[transfers->discarded_total++ % REPORT_DISCARDED];
+    *discard = (struct report_discard){.sender_id = assembly->sender_id,
+                                       .sequence = assembly->sequence,
+                                       .bytes_held = assembly->held_bytes,
+                                       .at_ns = clock_realtime_ns(),
+                                       .why = why};
+    memcpy(discard->id, assembly->id, TRANSFER_ID_SIZE);
+    memcpy(discard->channel, assembly->channel, sizeof discard->channel);
+    memcpy(discard->name, assembly->name, sizeof discard->name);
+}
+
 static void on_closing(void *context, struct assembly *assembly, enum catalog_end end)
 {
-    static const char *const why[] = {"the sender took it back", "it was refused", "it made room for others",
-                                      "its data could not be kept"};
+    static const char *const why[] = {"the sender took it back",    "it was refused",        "it made room for others",
+                                      "its data could not be kept", "nobody vouches for it", "its loss was accepted"};
     struct transfers *transfers = context;
     if (assembly->name[0] != '\0')
         log_notice("%s/%s is given up: %s", assembly->channel, assembly->name, why[end]);
+    if (assembly->announced && (end == CATALOG_EVICTED || end == CATALOG_FAILED))
+        note_discard(transfers, assembly, why[end]);
+    if (assembly->announced) /* signed content named it, so that no flood of forgeries fills the log */
+        witness_assembly(transfers->setup.audit, AUDIT_DISCARDED, assembly, why[end]);
     if (assembly->reader != NULL)
         knowledge_remove(transfers->knowledge, assembly->chain_id, assembly->sequence);
     hasher_forget(transfers->hasher, assembly);
@@ -187,6 +219,70 @@ static enum status load_ledger(struct transfers *transfers)
     return status;
 }
 
+/* Nothing that waits helps when the disk is broken; what does not fit now may fit when it is sent again. */
+static bool may_pass(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+static void post_complete(struct transfers *transfers, struct assembly *assembly)
+{
+    struct publish_job *job = publish_job_create(PUBLISH_TRANSFER, assembly->sender_id, assembly->id);
+    assert(job != NULL);
+    writer_close_files(transfers->writer, assembly);
+    job->assembly = assembly;
+    publish_post(transfers->setup.publish, job);
+}
+
+static void on_publishable(void *context, struct assembly *assembly)
+{
+    post_complete(context, assembly);
+}
+
+static void on_flush_failed(void *context, struct assembly *assembly, int error)
+{
+    struct transfers *transfers = context;
+    log_error("%s/.staging: flushing %s%s%s to the disk failed: %s; it is given up and must be sent again",
+              transfers->setup.intake->path, assembly->channel, assembly->announced ? "/" : "",
+              assembly->announced ? assembly->name : "a transfer not announced yet", strerror(error));
+    *(may_pass(error) ? &transfers->no_space_ns : &transfers->io_error_ns) = transfers->now_ns;
+    catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
+}
+
+/* A recorded transfer that can't be opened again: its record goes, and its bytes. */
+static void on_not_restored(void *context, const struct ledger_key *key)
+{
+    struct transfers *transfers = context;
+    struct checkpoint_job *forget = checkpoint_job_create(key->sender_id, key->transfer_id);
+    struct publish_job *job = publish_job_create(PUBLISH_REMOVE, key->sender_id, key->transfer_id);
+    assert(forget != NULL && job != NULL);
+    audit_note(transfers->setup.audit, &(struct audit_entry){.event = AUDIT_DISCARDED,
+                                                             .sender_id = key->sender_id,
+                                                             .transfer_id = key->transfer_id,
+                                                             .detail = "it can't be taken up again after a restart"});
+    forget->remove = true;
+    checkpoint_post(transfers->setup.checkpoint, forget);
+    intake_staging_name(key->sender_id, key->transfer_id, job->trash);
+    publish_post(transfers->setup.publish, job);
+}
+
+static void restore(struct transfers *transfers)
+{
+    const struct transfers_setup *setup = &transfers->setup;
+    struct restore restore = {.ledger = setup->ledger,
+                              .intake = setup->intake,
+                              .catalog = transfers->catalog,
+                              .writer = transfers->writer,
+                              .keeper = transfers->keeper,
+                              .trust = setup->trust,
+                              .refused = on_not_restored,
+                              .context = transfers};
+    transfers->now_ns = clock_monotonic_ns();
+    transfers->restoring = true;
+    restore_run(&restore, transfers->now_ns);
+    transfers->restoring = false;
+}
+
 struct transfers *transfers_create(const struct transfers_setup *setup)
 {
     struct transfers *transfers = calloc(1, sizeof *transfers);
@@ -202,22 +298,38 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
                                   .wait = setup->wait,
                                   .context = setup->context};
     transfers->catalog = catalog_create(setup->trust, &actions, transfers);
-    transfers->senders = senders_create(setup->trust, setup->ledger, setup->progress);
+    transfers->senders =
+        senders_create(setup->trust, setup->ledger, setup->progress, setup->audit, clock_monotonic_ns());
     transfers->writer = writer_create(&writer);
     transfers->hasher = hasher_create();
+    struct keeper_setup keeper = {.checkpoint = setup->checkpoint,
+                                  .writer = transfers->writer,
+                                  .catalog = transfers->catalog,
+                                  .lost = on_flush_failed,
+                                  .publish = on_publishable,
+                                  .context = transfers};
+    transfers->keeper = keeper_create(&keeper);
     if (transfers->catalog == NULL || transfers->senders == NULL || transfers->writer == NULL ||
-        transfers->hasher == NULL || load_ledger(transfers) != STATUS_OK) {
+        transfers->hasher == NULL || transfers->keeper == NULL || load_ledger(transfers) != STATUS_OK) {
         log_error("the store stage can't be set up: %s", strerror(errno));
         transfers_destroy(transfers);
         return NULL;
     }
     transfers->knowledge = senders_knowledge(transfers->senders);
+    transfers->losses = losses_create(transfers->senders, transfers->catalog, setup->tickets);
+    if (transfers->losses == NULL) {
+        transfers_destroy(transfers);
+        return NULL;
+    }
+    catalog_set_limits(transfers->catalog, &setup->limits);
+    restore(transfers);
     return transfers;
 }
 
 static void let_go(struct assembly *assembly, void *context)
 {
     struct transfers *transfers = context;
+    keeper_let_go(transfers->keeper, assembly);
     writer_forget(transfers->writer, assembly, NULL);
 }
 
@@ -225,15 +337,17 @@ void transfers_destroy(struct transfers *transfers)
 {
     if (transfers == NULL)
         return;
-    if (transfers->catalog != NULL && transfers->writer != NULL) {
+    if (transfers->catalog != NULL && transfers->writer != NULL && transfers->keeper != NULL) {
         while (writer_next_idle(transfers->writer) != NULL)
             continue;
         catalog_each(transfers->catalog, let_go, transfers);
     }
+    losses_destroy(transfers->losses);
     catalog_destroy(transfers->catalog);
     senders_destroy(transfers->senders);
     writer_destroy(transfers->writer);
     hasher_destroy(transfers->hasher);
+    keeper_destroy(transfers->keeper);
     free(transfers);
 }
 
@@ -266,12 +380,6 @@ void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *
     writer_complete(transfers->writer, cqe);
 }
 
-/* Nothing that waits helps when the disk is broken; what does not fit now may fit when it is sent again. */
-static bool may_pass(int error)
-{
-    return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE || error == ENOMEM;
-}
-
 static void take_loss(struct transfers *transfers, const struct writer_loss *loss)
 {
     struct assembly *assembly = loss->assembly;
@@ -288,6 +396,7 @@ static void take_loss(struct transfers *transfers, const struct writer_loss *los
     struct assembly_artifact *artifact = assembly_artifact(assembly, loss->index);
     if (artifact != NULL)
         hasher_drop(transfers->hasher, artifact);
+    keeper_lose(transfers->keeper, assembly, loss->index, loss->first, loss->end);
     catalog_lose(transfers->catalog, assembly, loss->index, loss->first, loss->end);
     if (may_pass(loss->error)) {
         transfers->no_space_ns = transfers->now_ns;
@@ -297,20 +406,12 @@ static void take_loss(struct transfers *transfers, const struct writer_loss *los
     catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
 }
 
-static void post_complete(struct transfers *transfers, struct assembly *assembly)
-{
-    struct publish_job *job = publish_job_create(PUBLISH_TRANSFER, assembly->sender_id, assembly->id);
-    assert(job != NULL);
-    writer_close_files(transfers->writer, assembly);
-    job->assembly = assembly;
-    publish_post(transfers->setup.publish, job);
-}
-
 /* The last write of a closed transfer is over: its bytes go, and its name with them. */
 static void clear_closed(struct transfers *transfers, struct assembly *assembly)
 {
     struct publish_job *job = publish_job_create(PUBLISH_REMOVE, assembly->sender_id, assembly->id);
     assert(job != NULL);
+    keeper_forget(transfers->keeper, assembly, false);
     writer_forget(transfers->writer, assembly, job->trash);
     catalog_forget(transfers->catalog, assembly, false);
     if (job->trash[0] != '\0')
@@ -327,11 +428,21 @@ void transfers_settle(struct transfers *transfers, uint64_t now_ns)
     while (writer_next_loss(transfers->writer, &loss))
         take_loss(transfers, &loss);
     while ((assembly = writer_next_idle(transfers->writer)) != NULL) {
-        if (assembly->state == ASSEMBLY_PUBLISHING)
-            post_complete(transfers, assembly);
-        else if (assembly->state == ASSEMBLY_CLOSED)
+        if (assembly->state == ASSEMBLY_PUBLISHING) {
+            if (keeper_may_publish(transfers->keeper, assembly))
+                post_complete(transfers, assembly);
+        } else if (assembly->state == ASSEMBLY_CLOSED) {
             clear_closed(transfers, assembly);
+        }
     }
+}
+
+static void note_delivery(struct transfers *transfers, const struct ledger_delivery *delivery)
+{
+    (void)knowledge_add(transfers->knowledge, delivery->sender_id, delivery->chain_id, delivery->sequence, true);
+    transfers->delivered_total++;
+    transfers->has_delivered = true;
+    transfers->last_delivered = *delivery;
 }
 
 static void take_delivery(struct transfers *transfers, const struct publish_job *job)
@@ -339,10 +450,8 @@ static void take_delivery(struct transfers *transfers, const struct publish_job 
     struct assembly *assembly = job->assembly;
     log_info("delivered %s/%s/%s (%llu bytes, %u artifacts)", transfers->setup.intake->path, job->delivery.channel,
              job->delivery.directory, (unsigned long long)assembly->total_bytes, assembly->artifact_count);
-    (void)knowledge_add(transfers->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, true);
-    transfers->delivered_total++;
-    transfers->has_delivered = true;
-    transfers->last_delivered = job->delivery;
+    note_delivery(transfers, &job->delivery);
+    keeper_forget(transfers->keeper, assembly, true);
     writer_forget(transfers->writer, assembly, NULL);
     catalog_forget(transfers->catalog, assembly, true);
 }
@@ -354,14 +463,49 @@ static void take_damage(struct transfers *transfers, const struct publish_job *j
     for (size_t i = 0; i < job->report.count; i++) {
         const struct verify_range *range = &job->report.ranges[i];
         hasher_drop(transfers->hasher, assembly_artifact(assembly, range->index));
+        keeper_lose(transfers->keeper, assembly, range->index, range->first, range->end);
         catalog_lose(transfers->catalog, assembly, range->index, range->first, range->end);
     }
 }
 
+void transfers_accept_loss(struct transfers *transfers, struct acceptance *acceptance, uint64_t now_ns)
+{
+    static const uint8_t no_id[TRANSFER_ID_SIZE];
+    acceptance->audit = transfers->setup.audit;
+    acceptance_decide(acceptance, transfers->catalog, transfers->knowledge, now_ns);
+    if (!acceptance_changes(acceptance)) {
+        acceptance->done(acceptance);
+        return;
+    }
+    struct publish_job *job = publish_job_create(PUBLISH_RECORD, 0, no_id);
+    assert(job != NULL);
+    job->record = acceptance_record;
+    job->acceptance = acceptance;
+    publish_post(transfers->setup.publish, job);
+}
+
+static void take_acceptance(struct transfers *transfers, const struct publish_job *job)
+{
+    struct acceptance *acceptance = job->acceptance;
+    acceptance_apply(acceptance, job->recorded, transfers->catalog, transfers->knowledge);
+    acceptance->done(acceptance);
+}
+
 bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns)
 {
+    if (job->acceptance != NULL) {
+        transfers->now_ns = now_ns;
+        take_acceptance(transfers, job);
+        publish_job_destroy(job);
+        return false;
+    }
     bool delivered = job->outcome == PUBLISH_DELIVERED;
     transfers->now_ns = now_ns;
+    if (job->assembly == NULL) {
+        note_delivery(transfers, &job->delivery);
+        publish_job_destroy(job);
+        return delivered;
+    }
     hasher_forget(transfers->hasher, job->assembly);
     job->assembly->state = ASSEMBLY_OPEN;
     switch (job->outcome) {
@@ -382,103 +526,42 @@ bool transfers_take_result(struct transfers *transfers, struct publish_job *job,
     return delivered;
 }
 
-struct judging {
-    struct transfers *transfers;
-    uint32_t sender_id;
-    struct assembly_lanes lanes;
-};
-
-static void look_at_lanes(struct judging *judging, uint32_t sender_id)
+void transfers_take_checkpoint(struct transfers *transfers, struct checkpoint_job *job, uint64_t now_ns)
 {
-    const struct lane_progress *progress = judging->transfers->setup.progress;
-    judging->sender_id = sender_id;
-    judging->lanes = (struct assembly_lanes){.count = judging->transfers->setup.lane_count,
-                                             .confirmed_epoch = progress_confirmed_epoch(progress, sender_id)};
-    const struct knowledge_chain *chain = knowledge_chain_of(senders_knowledge(judging->transfers->senders), sender_id);
-    if (chain != NULL) {
-        memcpy(judging->lanes.chain_id, chain->chain_id, CHAIN_ID_SIZE);
-        judging->lanes.settled_sequence = chain->settled_sequence;
-    }
-    for (unsigned i = 0; i < judging->lanes.count; i++)
-        judging->lanes.lane[i].heard =
-            progress_passed(progress, sender_id, i, &judging->lanes.lane[i].epoch, &judging->lanes.lane[i].passed_sbn);
+    transfers->now_ns = now_ns;
+    keeper_take_result(transfers->keeper, job, now_ns);
 }
 
-static void judge(struct assembly *assembly, void *context)
+void transfers_record_all(struct transfers *transfers)
 {
-    struct judging *judging = context;
-    if (assembly->state != ASSEMBLY_OPEN || assembly->reader == NULL)
-        return;
-    if (judging->lanes.count == 0 || judging->sender_id != assembly->sender_id)
-        look_at_lanes(judging, assembly->sender_id);
-    bool before = assembly->incomplete;
-    if (assembly_is_incomplete(assembly, &judging->lanes, judging->transfers->now_ns) && !before)
-        log_warning("%s/%s (sequence %llu of sender %08x) is incomplete: %llu bytes are missing", assembly->channel,
-                    assembly->name, (unsigned long long)assembly->sequence, assembly->sender_id,
-                    (unsigned long long)assembly_missing_bytes(assembly));
+    keeper_record_all(transfers->keeper);
+}
+
+void transfers_finish(struct transfers *transfers)
+{
+    senders_finish(transfers->senders, transfers->setup.publish);
 }
 
 void transfers_tick(struct transfers *transfers, uint64_t now_ns)
 {
     struct publish_facts facts;
-    struct judging judging = {.transfers = transfers};
     transfers->now_ns = now_ns;
     transfers->quarantines = 0;
     publish_facts(transfers->setup.publish, &facts);
     catalog_set_free_bytes(transfers->catalog, facts.free_bytes, now_ns);
-    catalog_each(transfers->catalog, judge, &judging);
+    judge_all(transfers->catalog, transfers->knowledge, transfers->setup.progress, transfers->setup.lane_count, now_ns);
+    keeper_tick(transfers->keeper, now_ns);
     senders_store(transfers->senders, transfers->setup.publish, now_ns);
-}
-
-struct filling {
-    struct transfers *transfers;
-    struct report_snapshot *snapshot;
-    uint64_t skip; /* open ones that have no place in the list: those without progress for longest */
-};
-
-static void fill_transfer(struct assembly *assembly, void *context)
-{
-    struct filling *filling = context;
-    struct report_snapshot *snapshot = filling->snapshot;
-    /* While it is being published most of it is not ours to look at. */
-    bool publishing = assembly->state == ASSEMBLY_PUBLISHING;
-    if (assembly->state == ASSEMBLY_CLOSED)
-        return;
-    struct report_transfer transfer = {.sender_id = assembly->sender_id,
-                                       .sequence = assembly->sequence,
-                                       .bytes_total = assembly->total_bytes,
-                                       .bytes_held = publishing ? assembly->total_bytes : assembly->held_bytes,
-                                       .artifact_count = assembly->total_artifacts,
-                                       .state = publishing             ? REPORT_PUBLISHING
-                                                : !assembly->admitted  ? REPORT_WAITING_FOR_SPACE
-                                                : assembly->incomplete ? REPORT_INCOMPLETE
-                                                                       : REPORT_RECEIVING};
-    memcpy(transfer.id, assembly->id, TRANSFER_ID_SIZE);
-    memcpy(transfer.channel, assembly->channel, sizeof transfer.channel);
-    memcpy(transfer.name, assembly->name, sizeof transfer.name);
-    snapshot->not_admitted += transfer.state == REPORT_WAITING_FOR_SPACE;
-    if (!publishing && assembly->incomplete) {
-        transfer.healing = senders_are_healing(filling->transfers->senders, assembly->sender_id, assembly->sequence,
-                                               assembly->sequence);
-        snapshot->incomplete_total++;
-        if (!transfer.healing && snapshot->incomplete_not_healing++ == 0)
-            snapshot->lacking = transfer;
-        if (snapshot->incomplete_count < REPORT_TRANSFERS)
-            snapshot->incomplete[snapshot->incomplete_count++] = transfer;
-    }
-    if (snapshot->open_total++ >= filling->skip && snapshot->open_count < REPORT_TRANSFERS)
-        snapshot->open[snapshot->open_count++] = transfer;
 }
 
 void transfers_fill(struct transfers *transfers, struct report_snapshot *snapshot, uint64_t now_ns)
 {
     const struct catalog_counters *counters = catalog_counters(transfers->catalog);
     const struct unpack_counters *frames = &transfers->unpack.counters;
-    unsigned count = catalog_count(transfers->catalog);
-    struct filling filling = {
-        .transfers = transfers, .snapshot = snapshot, .skip = count > REPORT_TRANSFERS ? count - REPORT_TRANSFERS : 0};
-    catalog_each(transfers->catalog, fill_transfer, &filling);
-    senders_fill(transfers->senders, snapshot, now_ns);
+    losses_fill(transfers->losses, snapshot, now_ns);
+    for (uint64_t i = transfers->discarded_total; i > 0 && snapshot->discarded_count < REPORT_DISCARDED; i--)
+        snapshot->discarded[snapshot->discarded_count++] = transfers->discarded[(i - 1) % REPORT_DISCARDED];
+    snapshot->discarded_total = transfers->discarded_total;
     snapshot->delivered_total = transfers->delivered_total;
     snapshot->damaged_total = transfers->damaged_total;
     snapshot->aborted_total = counters->ended[CATALOG_ABORTED];

@@ -5,13 +5,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/audit.h"
 #include "common/ring.h"
 #include "common/trust.h"
+#include "receiver/checkpoint.h"
+#include "receiver/config.h"
 #include "receiver/intake.h"
 #include "receiver/ledger.h"
 #include "receiver/progress.h"
 #include "receiver/publish.h"
 #include "receiver/report.h"
+#include "receiver/room.h"
 #include "receiver/unpack.h"
 #include "receiver/writer.h"
 
@@ -20,6 +24,7 @@
  * with the disk (writer, hasher) and to the publish stage. One thread.
  */
 struct transfers;
+struct acceptance; /* acceptance.h */
 
 struct transfers_setup {
     const struct trust *trust;
@@ -27,6 +32,10 @@ struct transfers_setup {
     const struct intake *intake;
     struct publish *publish;
     struct lane_progress *progress;
+    struct audit *audit; /* NULL: nothing is recorded */
+    enum config_tickets tickets;
+    struct checkpoint *checkpoint;
+    struct room_limits limits;
     unsigned lane_count;
     struct io_uring *ring;
     void (*release)(void *context, struct writer_block *block); /* see writer.h */
@@ -34,10 +43,11 @@ struct transfers_setup {
     void *context;
 };
 
-/* Everything in the setup is borrowed. Reads chains and deliveries from the ledger; logs and returns NULL on failure.
+/* Everything in the setup is borrowed. Reads chains, deliveries and open transfers from the ledger; logs and returns
+ * NULL on failure.
  */
 struct transfers *transfers_create(const struct transfers_setup *setup);
-/* No write may be under way, and the publish stage must be over. */
+/* No write may be under way, and the publish and checkpoint stages must be over. */
 void transfers_destroy(struct transfers *transfers);
 
 /* Whether a block that repeats the sender's transfer `sequence` can be skipped unread. */
@@ -50,8 +60,16 @@ void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *
 void transfers_settle(struct transfers *transfers, uint64_t now_ns);
 /* What the publish stage says; takes the job. True when it was a delivery. */
 bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns);
+/* An operator's request: its `done` is called once it is decided and recorded, possibly from in here. */
+void transfers_accept_loss(struct transfers *transfers, struct acceptance *acceptance, uint64_t now_ns);
+/* What the checkpoint stage says; takes the job. */
+void transfers_take_checkpoint(struct transfers *transfers, struct checkpoint_job *job, uint64_t now_ns);
+/* At the end, when the publish stage is over: has everything recorded that is held. */
+void transfers_record_all(struct transfers *transfers);
 /* Four times a second. */
 void transfers_tick(struct transfers *transfers, uint64_t now_ns);
+/* Posts what is still to be recorded, before the thread ends. */
+void transfers_finish(struct transfers *transfers);
 unsigned transfers_under_way(const struct transfers *transfers); /* writes */
 /* Fills what it knows of; the caller adds the rest. */
 void transfers_fill(struct transfers *transfers, struct report_snapshot *snapshot, uint64_t now_ns);

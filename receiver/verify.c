@@ -5,14 +5,19 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/checksum.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "proto/manifest.h"
 #include "receiver/intake.h"
+#include "receiver/ledger_partial.h"
+#include "receiver/partial.h"
 
 enum { READ_SIZE = 1 << 20, RANGES_MAX = 65536 };
+#define SLEEP_NS UINT64_C(50000000) /* at a time, so that a stop is seen */
 
 _Static_assert(CHUNK_SIZE % READ_SIZE == 0, "a chunk is read in whole pieces");
 
@@ -21,8 +26,12 @@ struct verify {
     const atomic_bool *stop;
     struct digest *digest;
     struct checksum *checksum;
+    struct ledger *ledger; /* NULL: there are no own hashes */
+    uint64_t bytes_per_s;  /* 0: no limit */
+    uint64_t due_ns;       /* when the next bytes may be read */
     uint8_t *buffer;
-    int directory_fd; /* of the transfer at hand; -1: there is none */
+    struct assembly *assembly; /* at hand */
+    int directory_fd;          /* of the transfer at hand; -1: there is none */
     int small_fd;
 };
 
@@ -51,6 +60,31 @@ void verify_destroy(struct verify *verify)
     checksum_destroy(verify->checksum);
     free(verify->buffer);
     free(verify);
+}
+
+void verify_set_rate(struct verify *verify, uint64_t bytes_per_s)
+{
+    verify->bytes_per_s = bytes_per_s;
+}
+
+void verify_set_ledger(struct verify *verify, struct ledger *ledger)
+{
+    verify->ledger = ledger;
+}
+
+/* Waits until so many bytes more may have been read. */
+static void pace(struct verify *verify, size_t bytes)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+    if (verify->due_ns < now_ns)
+        verify->due_ns = now_ns;
+    verify->due_ns += (uint64_t)((double)bytes * 1e9 / (double)verify->bytes_per_s);
+    while (verify->due_ns > now_ns && !atomic_load_explicit(verify->stop, memory_order_relaxed)) {
+        uint64_t rest_ns = verify->due_ns - now_ns < SLEEP_NS ? verify->due_ns - now_ns : SLEEP_NS;
+        struct timespec rest = {.tv_nsec = (long)rest_ns};
+        (void)nanosleep(&rest, NULL);
+        now_ns = clock_monotonic_ns();
+    }
 }
 
 static bool is_hashed(const struct assembly_artifact *artifact)
@@ -104,6 +138,11 @@ static enum verify_result read_range(struct verify *verify, int fd, uint64_t pla
         if (got == 0)
             return VERIFY_DAMAGED; /* shorter than it was: somebody's hand in the staging directory */
         use(verify, digest, (size_t)got);
+        atomic_fetch_add_explicit(&verify->assembly->verified_bytes, (uint64_t)got, memory_order_relaxed);
+        if (verify->bytes_per_s != 0) {
+            (void)posix_fadvise(fd, (off_t)(place + offset), got, POSIX_FADV_DONTNEED);
+            pace(verify, (size_t)got);
+        }
         offset += (uint64_t)got;
     }
     return VERIFY_GOOD;
@@ -138,6 +177,65 @@ static enum verify_result digest_artifact(struct verify *verify, int fd, struct 
     return result;
 }
 
+/* The recorded hashes of one artifact. */
+struct recorded {
+    struct partial_list list;
+    uint32_t index;
+    bool failed;
+};
+
+static void collect_entry(const struct partial_entry *entry, void *context)
+{
+    struct recorded *recorded = context;
+    struct partial_list *list = &recorded->list;
+    if (entry->file != recorded->index || entry->kind == PARTIAL_PLACE)
+        return;
+    if (entry->kind == PARTIAL_HELD) {
+        recorded->failed |= entry->hashed && !partial_list_add(list, entry);
+        return;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->entries[i].end <= entry->first || list->entries[i].first >= entry->end)
+            list->entries[kept++] = list->entries[i];
+    list->count = kept;
+}
+
+static void collect_entries(const uint8_t *entries, size_t size, void *context)
+{
+    struct recorded *recorded = context;
+    recorded->failed |= !partial_decode(entries, size, collect_entry, recorded);
+}
+
+/* Which of the recorded ranges have changed on the disk since; VERIFY_GOOD when none has. */
+static enum verify_result find_recorded_damage(struct verify *verify, int fd, uint32_t index,
+                                               const struct assembly_artifact *artifact, struct verify_report *report)
+{
+    struct recorded recorded = {.index = index};
+    struct ledger_key key = {.sender_id = verify->assembly->sender_id};
+    enum verify_result found = VERIFY_GOOD;
+    memcpy(key.transfer_id, verify->assembly->id, TRANSFER_ID_SIZE);
+    if (ledger_partial_each(verify->ledger, &key, collect_entries, &recorded) != STATUS_OK || recorded.failed)
+        recorded.list.count = 0;
+    for (size_t i = 0; i < recorded.list.count && (found == VERIFY_GOOD || found == VERIFY_DAMAGED); i++) {
+        const struct partial_entry *entry = &recorded.list.entries[i];
+        uint8_t hash[CHUNK_HASH_SIZE];
+        if (entry->end > artifact->size)
+            continue;
+        checksum_reset(verify->checksum);
+        enum verify_result result = read_range(verify, fd, 0, entry->first, entry->end, use_checksum, NULL);
+        checksum_final(verify->checksum, hash);
+        if (result == VERIFY_GOOD && memcmp(hash, entry->hash, sizeof hash) != 0)
+            result = VERIFY_DAMAGED;
+        if (result == VERIFY_DAMAGED && !add_range(report, index, entry->first, entry->end))
+            result = VERIFY_FAILED;
+        if (result != VERIFY_GOOD)
+            found = result;
+    }
+    partial_list_deinit(&recorded.list);
+    return found;
+}
+
 /* Which chunks differ; all of the artifact when none does, since something does. */
 static enum verify_result find_damage(struct verify *verify, int fd, uint32_t index,
                                       const struct assembly_artifact *artifact, const uint8_t *hashes, size_t count,
@@ -157,6 +255,11 @@ static enum verify_result find_damage(struct verify *verify, int fd, uint32_t in
         bool differs = result == VERIFY_DAMAGED || memcmp(hash, hashes + chunk * CHUNK_HASH_SIZE, sizeof hash) != 0;
         if (differs && !add_range(report, index, first, end))
             return VERIFY_FAILED;
+    }
+    if (count == 0 && !artifact->placed && verify->ledger != NULL) {
+        enum verify_result result = find_recorded_damage(verify, fd, index, artifact, report);
+        if (result != VERIFY_GOOD)
+            return result;
     }
     if (report->count == before && !add_range(report, index, 0, artifact->size))
         return VERIFY_FAILED;
@@ -221,6 +324,7 @@ void verify_assembly(struct verify *verify, struct assembly *assembly, struct ve
     char name[INTAKE_STAGING_NAME_SIZE];
     intake_staging_name(assembly->sender_id, assembly->id, name);
     *report = (struct verify_report){.result = VERIFY_GOOD};
+    verify->assembly = assembly;
     verify->small_fd = -1;
     verify->directory_fd = openat(verify->staging_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (verify->directory_fd < 0 && errno != ENOENT)

@@ -31,17 +31,25 @@ struct verify_report {
 };
 
 struct verify;
+struct ledger;
 
 /* `stop` is borrowed and ends a long verification early. NULL when memory is short. */
 struct verify *verify_create(int staging_fd, const atomic_bool *stop);
 void verify_destroy(struct verify *verify);
+
+/* Reads no faster than this from now on, and lets the pages go that it has read: for long verifications, which are in
+ * no hurry. 0: no limit. */
+void verify_set_rate(struct verify *verify, uint64_t bytes_per_s);
+/* Where the receiver's own hashes are, which tell of damage to artifacts that have no chunk hashes. Borrowed. */
+void verify_set_ledger(struct verify *verify, struct ledger *ledger);
 
 /* Bytes that verify_assembly() would have to read. */
 uint64_t verify_bytes_to_read(const struct assembly *assembly);
 
 /*
  * The SHA-256 of what was hashed on arrival is taken as it is; the rest is read. Where it differs from the manifest the
- * chunk hashes tell which chunks are damaged; where they all agree, or there are none, the artifact is.
+ * chunk hashes tell which chunks are damaged, or else the hashes of what was recorded which of these ranges; where they
+ * all agree, or there are none, the artifact is. Counts in assembly->verified_bytes what it has read.
  */
 void verify_assembly(struct verify *verify, struct assembly *assembly, struct verify_report *report);
 

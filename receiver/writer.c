@@ -15,6 +15,7 @@
 enum {
     PIECES = 64,
     TRASH_NAME_SIZE = 32,
+    TRASH_TRIES = 1000,
     WRITEBACK_AT = 8 << 20, /* bytes written to a file after which the kernel is asked to put them on the disk */
 };
 
@@ -36,7 +37,9 @@ struct file {
 /* What the writer keeps of an assembly, at assembly->stage. */
 struct transfer {
     struct assembly *assembly;
-    unsigned under_way; /* operations, and losses not yet taken */
+    unsigned under_way;        /* operations, and losses not yet taken */
+    unsigned in_generation[2]; /* of these, by the lowest bit of the generation in which they were put */
+    unsigned generation;       /* grows with each cut */
     bool made_directory;
     bool wants_idle, in_idle_list;
     struct file *small;
@@ -50,6 +53,7 @@ struct operation {
     struct transfer *transfer;
     struct file *file;
     struct writer_block *block;
+    unsigned generation;
     uint64_t file_offset;
     unsigned count;
     struct iovec vector[PIECES];
@@ -222,17 +226,22 @@ static struct transfer *transfer_of(struct assembly *assembly)
 }
 
 /* Holds the transfer busy until the caller has taken the loss. */
-static void lose(struct writer *writer, struct transfer *transfer, uint32_t index, uint64_t offset, uint64_t size,
-                 int error)
+static void lose(struct writer *writer, struct transfer *transfer, unsigned generation, uint32_t index, uint64_t offset,
+                 uint64_t size, int error)
 {
     if (writer->loss_count == writer->loss_capacity) {
         writer->loss_capacity = writer->loss_capacity == 0 ? PIECES : 2 * writer->loss_capacity;
         writer->losses = realloc(writer->losses, writer->loss_capacity * sizeof *writer->losses);
         assert(writer->losses != NULL);
     }
-    writer->losses[writer->loss_count++] = (struct writer_loss){
-        .assembly = transfer->assembly, .index = index, .first = offset, .end = offset + size, .error = error};
+    writer->losses[writer->loss_count++] = (struct writer_loss){.assembly = transfer->assembly,
+                                                                .index = index,
+                                                                .first = offset,
+                                                                .end = offset + size,
+                                                                .generation = generation,
+                                                                .error = error};
     transfer->under_way++;
+    transfer->in_generation[generation & 1]++;
 }
 
 static void tell_idle(struct writer *writer, struct transfer *transfer)
@@ -272,7 +281,7 @@ void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index
     }
     struct file *file = file_for(writer, transfer, index, artifact);
     if (file == NULL) {
-        lose(writer, transfer, index, offset, size, errno);
+        lose(writer, transfer, transfer->generation, index, offset, size, errno);
         return;
     }
     uint64_t at = (artifact->placed ? artifact->place : 0) + offset;
@@ -286,8 +295,10 @@ void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index
         operation->block = block;
         operation->file_offset = at;
         operation->count = 0;
+        operation->generation = transfer->generation;
         writer->current = operation;
         transfer->under_way++;
+        transfer->in_generation[operation->generation & 1]++;
         block->uses++;
     }
     struct operation *operation = writer->current;
@@ -387,9 +398,10 @@ void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe)
     }
     operation->file->under_way--;
     for (unsigned i = 0; i < operation->count; i++)
-        lose(writer, operation->transfer, operation->piece[i].index, operation->piece[i].offset,
+        lose(writer, operation->transfer, operation->generation, operation->piece[i].index, operation->piece[i].offset,
              operation->vector[i].iov_len, cqe->res == 0 ? EIO : -cqe->res);
     operation->transfer->under_way--;
+    operation->transfer->in_generation[operation->generation & 1]--;
     tell_idle(writer, operation->transfer);
     writer_unuse(writer, operation->block);
     operation->next = writer->free_operations;
@@ -403,6 +415,7 @@ bool writer_next_loss(struct writer *writer, struct writer_loss *loss)
     *loss = writer->losses[--writer->loss_count];
     struct transfer *transfer = loss->assembly->stage;
     transfer->under_way--;
+    transfer->in_generation[loss->generation & 1]--;
     tell_idle(writer, transfer);
     return true;
 }
@@ -425,6 +438,29 @@ struct assembly *writer_next_idle(struct writer *writer)
     transfer->in_idle_list = false;
     transfer->wants_idle = false;
     return transfer->assembly;
+}
+
+void writer_cut(struct writer *writer, struct assembly *assembly)
+{
+    struct transfer *transfer = transfer_of(assembly);
+    assert(writer_is_settled(writer, assembly));
+    writer_flush(writer);
+    transfer->generation++;
+}
+
+bool writer_is_settled(const struct writer *writer, const struct assembly *assembly)
+{
+    const struct transfer *transfer = assembly->stage;
+    (void)writer;
+    return transfer == NULL || transfer->in_generation[(transfer->generation & 1) ^ 1] == 0;
+}
+
+void writer_restore(struct writer *writer, struct assembly *assembly, uint64_t small_size, bool has_directory)
+{
+    struct transfer *transfer = transfer_of(assembly);
+    (void)writer;
+    transfer->made_directory = has_directory;
+    transfer->small_size = small_size;
 }
 
 void writer_detach(struct writer *writer, struct assembly *assembly)
@@ -458,8 +494,14 @@ void writer_forget(struct writer *writer, struct assembly *assembly, char *trash
         char name[INTAKE_STAGING_NAME_SIZE];
         int staging_fd = writer->setup.intake->staging_fd;
         intake_staging_name(assembly->sender_id, assembly->id, name);
-        snprintf(trash, TRASH_NAME_SIZE, "trash-%llu", (unsigned long long)++writer->trash_count);
-        if (renameat(staging_fd, name, staging_fd, trash) != 0) {
+        int result = -1;
+        for (unsigned i = 0; i < TRASH_TRIES && result != 0; i++) {
+            snprintf(trash, TRASH_NAME_SIZE, "trash-%llu", (unsigned long long)++writer->trash_count);
+            result = renameat2(staging_fd, name, staging_fd, trash, RENAME_NOREPLACE);
+            if (result != 0 && errno != EEXIST) /* an earlier run may have left one */
+                break;
+        }
+        if (result != 0) {
             log_warning("%s/.staging/%s can't be put aside: %s", writer->setup.intake->path, name, strerror(errno));
             trash[0] = '\0';
         }

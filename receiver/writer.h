@@ -57,13 +57,26 @@ struct writer_loss {
     struct assembly *assembly; /* may be closed meanwhile */
     uint32_t index;
     uint64_t first, end;
-    int error; /* errno */
+    unsigned generation; /* the writer's */
+    int error;           /* errno */
 };
 bool writer_next_loss(struct writer *writer, struct writer_loss *loss);
 
 /* Asks to be told by writer_next_idle() when no write of the transfer is under way and no loss is unreported. */
 void writer_when_idle(struct writer *writer, struct assembly *assembly);
 struct assembly *writer_next_idle(struct writer *writer);
+
+/*
+ * A cut divides what was put so far from what is put afterwards. writer_is_settled() is true once all writes in front
+ * of the last cut are over and their losses were taken; only then may the next cut be made.
+ */
+void writer_cut(struct writer *writer, struct assembly *assembly);
+bool writer_is_settled(const struct writer *writer, const struct assembly *assembly);
+
+/* The transfer is from an earlier run: its file of small artifacts ends at `small_size`, and its directory may be
+ * there.
+ */
+void writer_restore(struct writer *writer, struct assembly *assembly, uint64_t small_size, bool has_directory);
 
 /* The artifacts' memory is about to go. */
 void writer_detach(struct writer *writer, struct assembly *assembly);
