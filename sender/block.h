@@ -14,7 +14,8 @@ struct block {
 
     /* Filled by the read stage. */
     unsigned lane;
-    unsigned pending; /* reads that have not landed */
+    unsigned pending;   /* reads that have not landed */
+    uint64_t repeat_of; /* 0, or the sequence number of the one transfer that it sends again */
     uint8_t source_symbols, repair_symbols;
     uint16_t symbol_size;
 

@@ -18,6 +18,7 @@
 #include "sender/filing.h"
 #include "sender/printable.h"
 #include "sender/spool.h"
+#include "sender/witness.h"
 
 enum { SHOWN_SIZE = 128, PASSWD_BUFFER_SIZE = 4096 };
 
@@ -257,6 +258,7 @@ bool claim_list(const struct claim *claim, struct transfer *transfer, char reaso
     transfer->total_bytes = transfer->listing->total_bytes;
     transfer->artifact_count = transfer->listing->artifact_count;
     transfer->tree = transfer->listing->entries[0].kind == MANIFEST_DIRECTORY;
+    scan_fingerprint(transfer->listing, transfer->fingerprint);
     return true;
 }
 
@@ -282,6 +284,24 @@ static void inspect(struct batch *batch, size_t index)
     entry->refused = true;
     if (filing_refuse(batch->claim->dirs, transfer->id, transfer->name, entry->message) != STATUS_OK)
         log_error("it can't be moved to .failed: %s; the next start of the sender tries again", strerror(errno));
+}
+
+/* Before the ledger, so that whatever it holds as claimed or failed is in the audit log too. */
+static void witness(const struct batch *batch, const struct ledger_change *changes)
+{
+    struct audit_entry *entries = calloc(batch->intent_count, sizeof *entries);
+    uint8_t chain_id[CHAIN_ID_SIZE] = {0};
+    size_t count = 0;
+    assert(entries != NULL);
+    for (size_t i = 0; i < batch->intent_count; i++) {
+        if (changes[i].state != LEDGER_CLAIMED && changes[i].state != LEDGER_FAILED)
+            continue;
+        witness_row(&entries[count], changes[i].state == LEDGER_CLAIMED ? AUDIT_ACCEPTED : AUDIT_REFUSED,
+                    &batch->intents[i], chain_id, changes[i].reason);
+        entries[count++].bytes = changes[i].bytes;
+    }
+    witness_record(batch->claim->audit, entries, count);
+    free(entries);
 }
 
 /* What became of the intents. What fails here is put right by the next start, from what .sending holds. */
@@ -310,6 +330,7 @@ static void record_results(struct batch *batch)
         if (entry->refused || entry->verdict != SETTLE_TAKE)
             drop_transfer(entry);
     }
+    witness(batch, changes);
     if (ledger_apply(batch->claim->ledger, changes, batch->intent_count) != STATUS_OK)
         log_warning("the ledger could not record %zu claims; it will catch up", batch->intent_count);
     free(changes);

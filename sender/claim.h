@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/audit.h"
 #include "sender/config.h"
 #include "sender/ledger.h"
 #include "sender/settle.h"
@@ -20,6 +21,7 @@ struct claim {
     const struct config *config;
     const struct spooldirs *dirs;
     struct ledger *ledger;
+    struct audit *audit; /* NULL: nothing is recorded */
 };
 
 struct claim_item {

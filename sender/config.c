@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <libgen.h>
 #include <limits.h>
 #include <sodium.h>
@@ -19,12 +20,14 @@
 #include "common/units.h"
 #include "proto/datagram.h"
 #include "proto/relpath.h"
+#include "sender/pack.h"
 
 enum {
     MTU_MIN = 576,
     MTU_MAX = 9216,
     MTU_AUTO_MAX = 9000, /* a loopback's 65536 is no link's */
     MESSAGE_SIZE = 256,
+    IDLE_COPIES_MAX = 100,
 };
 
 #define RATE_MIN  UINT64_C(64000)             /* bits per second; below, a single block takes longer than a heartbeat */
@@ -166,6 +169,12 @@ static void set_count(struct conf_context *context, const struct conf_key *key, 
         low = 1;
         high = LIMIT_SOURCE_SYMBOLS;
         loading->source_line = context->line;
+    } else if (count == &loading->config.idle_copies) {
+        low = 1;
+        high = IDLE_COPIES_MAX;
+    } else if (count == &loading->config.idle_share) {
+        low = 1;
+        high = 100;
     } else {
         low = LIMIT_REPAIR_SYMBOLS_MIN;
         high = LIMIT_REPAIR_SYMBOLS;
@@ -218,6 +227,24 @@ static void set_max_size(struct conf_context *context, const struct conf_key *ke
         conf_problem(context, "%s: %s is not between 1 byte and 8TiB", key->key, value);
         loading->config.max_size = LIMIT_TRANSFER_SIZE;
     }
+}
+
+/* A group that exists and that the sender may give its directory of requests to. */
+static void set_group(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                      void *target)
+{
+    struct loading *loading = target;
+    const struct group *group = getgrnam(value);
+    (void)name;
+    if (group == NULL)
+        conf_problem(context, "%s: there is no group %s; run \"groupadd %s\"", key->key, value, value);
+    else if (geteuid() != 0 && getegid() != group->gr_gid && group_member(group->gr_gid) == 0)
+        conf_problem(context,
+                     "%s: uid %u is not in the group %s, so that it can't let it in; run \"usermod -a -G %s USER\" for "
+                     "the sender's user",
+                     key->key, (unsigned)geteuid(), value, value);
+    else
+        replace_string(&loading->config.replay_group, value);
 }
 
 /* Index of `value` in `words`, or -1 after reporting. */
@@ -287,6 +314,27 @@ static void set_channel(struct conf_context *context, const struct conf_key *key
     }
 }
 
+/* How long, or how much, of a channel's own is kept: the ready-made setters work on the channel's record. */
+static void set_channel_retention(struct conf_context *context, const struct conf_key *key, const char *name,
+                                  const char *value, void *target)
+{
+    struct loading *loading = target;
+    struct config_channel *channel = channel_section(context, &loading->config, name);
+    struct conf_key plain = *key;
+    int problems = context->problems;
+    if (channel == NULL)
+        return;
+    bool is_time = strcmp(key->key, "retain") == 0;
+    plain.offset = is_time ? offsetof(struct config_channel, retain_ns) : offsetof(struct config_channel, retain_bytes);
+    if (is_time)
+        conf_set_duration(context, &plain, name, value, channel);
+    else
+        conf_set_size(context, &plain, name, value, channel);
+    if (context->problems == problems && (is_time ? channel->retain_ns : channel->retain_bytes) == 0)
+        conf_problem(context, "%s: 0 is no bound of a channel; leave the key out where those of [replay] are to apply",
+                     key->key);
+}
+
 #define AT(member) offsetof(struct loading, config.member)
 static const struct conf_key keys[] = {
     {"sender", "spool", true, set_directory, AT(spool)},
@@ -308,9 +356,16 @@ static const struct conf_key keys[] = {
     {"replay", "retain", false, conf_set_duration, AT(retain_ns)},
     {"replay", "retain_bytes", false, conf_set_size, AT(retain_bytes)},
     {"replay", "idle_resend", false, conf_set_bool, AT(idle_resend)},
+    {"replay", "retain_free", false, conf_set_size, AT(retain_free)},
+    {"replay", "idle_copies", false, set_count, AT(idle_copies)},
+    {"replay", "idle_share", false, set_count, AT(idle_share)},
+    {"replay", "idle_window", false, conf_set_duration, AT(idle_window_ns)},
+    {"replay", "group", false, set_group, 0},
     {"channel *", "priority", false, set_channel, 0},
     {"channel *", "complete", false, set_channel, 0},
     {"channel *", "symlinks", false, set_channel, 0},
+    {"channel *", "retain", false, set_channel_retention, 0},
+    {"channel *", "retain_bytes", false, set_channel_retention, 0},
 };
 
 uint64_t config_depth(uint64_t rate_bits_per_s, uint64_t burst_ns, uint64_t wire_bits, uint32_t repair_symbols)
@@ -357,6 +412,13 @@ static void derive(struct conf_context *context, struct loading *loading)
         conf_problem(context, "mtu: %u is too small for the datagrams", mtu);
         return;
     }
+    if ((size_t)config->source_symbols * config->symbol_size < PACK_CAPACITY_MIN) {
+        context->line = loading->source_line != 0 ? loading->source_line : loading->mtu_line;
+        conf_problem(context,
+                     "source_symbols: a block of %u symbols of %u bytes is too small for an announce; raise it or mtu "
+                     "until a block holds %d bytes",
+                     config->source_symbols, config->symbol_size, PACK_CAPACITY_MIN);
+    }
     uint64_t depth = config_depth(config->rate_bits_per_s, config->burst_ns,
                                   datagram_wire_bits(config->symbol_size, ipv6), config->repair_symbols);
     if (depth > LIMIT_DEPTH) {
@@ -383,7 +445,10 @@ enum status config_load(const char *file, struct config *config)
                                          .burst_ns = 5000000,
                                          .retain_ns = UINT64_C(7) * 86400 * 1000000000,
                                          .retain_bytes = UINT64_C(500) << 30,
-                                         .idle_resend = true}};
+                                         .idle_resend = true,
+                                         .idle_copies = 2,
+                                         .idle_share = 50,
+                                         .idle_window_ns = UINT64_C(86400) * 1000000000}};
     enum status status = conf_load(file, keys, sizeof keys / sizeof keys[0], &loading);
     struct conf_context context = {.file = file};
     if (loading.has_peer && status != STATUS_SYSTEM)
@@ -406,6 +471,7 @@ void config_deinit(struct config *config)
     free(config->status);
     free(config->signing_key);
     free(config->link_key);
+    free(config->replay_group);
     free(config->channels);
     *config = (struct config){0};
 }

@@ -21,7 +21,8 @@ struct config_channel {
     enum config_priority priority;
     enum config_complete complete;
     enum config_symlinks symlinks;
-    uint64_t retain_ns, retain_bytes; /* of the channel's own; 0: only those of all apply */
+    /* Keys retain and retain_bytes; 0: none of its own. The time replaces that of all, the bytes bound it besides. */
+    uint64_t retain_ns, retain_bytes;
 };
 
 struct config {
@@ -40,9 +41,11 @@ struct config {
     uint64_t retain_free; /* key retain_free: bytes of free disk below which the oldest sent transfers go early */
     bool idle_resend;
     uint32_t idle_copies;    /* key idle_copies: how often a transfer is sent again at most (2) */
+    uint32_t share;          /* key share in [sender]: per cent of the blocks that the classes below a busy one get
+                                together; 0: one of SCHEDULE_SHARE */
     uint32_t idle_share;     /* key idle_share: per cent of the rate (50) */
     uint64_t idle_window_ns; /* key idle_window: for so long after its sending (24h) */
-    char *replay_group;      /* key group of [replay]: whose members may ask for replays; NULL: the sender's user only */
+    char *replay_group; /* key group of [replay]: whose members may ask for replays; NULL: the sender's user only */
     struct config_channel *channels;
     size_t channel_count;
     /* Derived by config_load(): */

@@ -12,14 +12,18 @@
 #include "sender/carrier.h"
 #include "sender/claim.h"
 #include "sender/pipeline.h"
+#include "sender/requests.h"
 #include "sender/settle.h"
 #include "sender/spool.h"
 #include "sender/status.h"
 
 /*
- * The control thread (libuv): events of the spool, claims and filing in worker threads, carrier, status file, signals.
+ * The control thread (libuv): events of the spool and requests, carrier, status file, signals; and the order in which
+ * the modules that have workers get their turn.
  *
- *     spool → settle → claim (worker) → pipeline_submit … finished mailbox → finish (worker)
+ *     spool → settle → claiming ─────→ pipeline_submit … finished mailbox → finishing → .sent, .failed, spool
+ *     .requests → repeat (replays) ──↗                                  ↘ repeat → ledger
+ *     idle link → repeat (heals) ────↗
  */
 struct control;
 
@@ -28,6 +32,7 @@ struct control_setup {
     const struct claim *claim;
     struct settle *settle;
     struct spool *spool;
+    struct requests *requests;
     struct pipeline *pipeline;
     struct mailbox *finished;
     struct doorbell *bell; /* of `finished` */
@@ -39,8 +44,8 @@ struct control_setup {
 };
 
 MUST_CHECK enum status control_create(const struct control_setup *setup, struct control **control);
-/* Takes a transfer of the last run and submits it; before control_run(). */
-void control_resume(struct control *control, struct transfer *transfer);
+/* Takes the transfers of the last run and submits them; once, before pipeline_start() and control_run(). */
+void control_resume(struct control *control, struct transfer *const *transfers, size_t count);
 /*
  * Runs until SIGTERM or SIGINT, or with `once` until all is sent. Returns false when not all was: items were refused or
  * could not be claimed, or a signal came first (once only).

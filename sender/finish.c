@@ -12,6 +12,7 @@
 #include "proto/relpath.h"
 #include "sender/filing.h"
 #include "sender/printable.h"
+#include "sender/witness.h"
 
 enum { SHOWN_SIZE = 128 };
 
@@ -55,6 +56,21 @@ static enum status file_away(const struct claim *claim, struct finish_item *item
     return STATUS_INVALID;
 }
 
+static void witness(const struct claim *claim, const struct finish_item *items, size_t count)
+{
+    static const enum audit_event events[] = {
+        [FINISH_SENT] = AUDIT_SENT, [FINISH_REFUSED] = AUDIT_REFUSED, [FINISH_RETURNED] = AUDIT_RETURNED};
+    struct audit_entry *entries = calloc(count, sizeof *entries);
+    uint8_t chain_id[CHAIN_ID_SIZE];
+    assert(entries != NULL);
+    ledger_chain_id(claim->ledger, chain_id);
+    for (size_t i = 0; i < count; i++)
+        witness_transfer(&entries[i], events[items[i].result], items[i].transfer, chain_id,
+                         items[i].result != FINISH_SENT ? items[i].transfer->reason : NULL);
+    witness_record(claim->audit, entries, count);
+    free(entries);
+}
+
 void finish_batch(const struct claim *claim, struct finish_item *items, size_t count)
 {
     static const enum ledger_state states[] = {
@@ -80,6 +96,7 @@ void finish_batch(const struct claim *claim, struct finish_item *items, size_t c
     }
     if (sent && (fsync(claim->dirs->sent) != 0 || fsync(claim->dirs->sending) != 0))
         log_error("the spool %s can't be flushed: %s", claim->dirs->path, strerror(errno));
+    witness(claim, items, count);
     if (ledger_apply(claim->ledger, changes, count) != STATUS_OK)
         log_warning("the ledger could not record %zu finished transfers; the next start of the sender does", count);
     free(changes);

@@ -21,6 +21,7 @@ void flight_init(struct flight *flight, size_t descriptor_limit)
 void flight_deinit(struct flight *flight)
 {
     free(flight->transfers);
+    free(flight->recorded);
     *flight = (struct flight){0};
 }
 
@@ -29,8 +30,10 @@ void flight_add(struct flight *flight, struct transfer *transfer)
     if (flight->count == flight->capacity) {
         flight->capacity = flight->capacity == 0 ? 256 : 2 * flight->capacity;
         flight->transfers = reallocarray(flight->transfers, flight->capacity, sizeof(struct transfer *));
-        assert(flight->transfers != NULL);
+        flight->recorded = reallocarray(flight->recorded, flight->capacity, sizeof flight->recorded[0]);
+        assert(flight->transfers != NULL && flight->recorded != NULL);
     }
+    flight->recorded[flight->count] = atomic_load(&transfer->mark);
     flight->transfers[flight->count++] = transfer;
 }
 
@@ -40,9 +43,25 @@ void flight_remove(struct flight *flight, const struct transfer *transfer)
         if (flight->transfers[i] != transfer)
             continue;
         memmove(&flight->transfers[i], &flight->transfers[i + 1], (flight->count - i - 1) * sizeof(struct transfer *));
+        memmove(&flight->recorded[i], &flight->recorded[i + 1], (flight->count - i - 1) * sizeof flight->recorded[0]);
         flight->count--;
         return;
     }
+}
+
+size_t flight_marks(struct flight *flight, struct ledger_mark *marks, size_t limit)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < flight->count && count < limit; i++) {
+        const struct transfer *transfer = flight->transfers[i];
+        uint64_t mark = atomic_load(&transfer->mark);
+        if (mark < flight->recorded[i] + FLIGHT_MARK_BYTES)
+            continue;
+        flight->recorded[i] = marks[count].mark = mark;
+        memcpy(marks[count].id, transfer->id, TRANSFER_ID_SIZE);
+        memcpy(marks[count++].fingerprint, transfer->fingerprint, sizeof transfer->fingerprint);
+    }
+    return count;
 }
 
 uint64_t flight_bytes_left(const struct flight *flight)

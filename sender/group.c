@@ -51,6 +51,7 @@ void group_fill(const struct group *group, uint16_t index, uint8_t esi, struct d
     datagram->depth = group->depth;
     datagram->group_index = group->indexes[index];
     datagram->sbn = group->first_sbn + group->indexes[index];
+    datagram->repeat_of = block->repeat_of;
     datagram->block_hash = block->block_hash;
 }
 
@@ -105,9 +106,14 @@ void group_add(struct group_set *set, struct block *block, uint64_t now_ns)
     group->blocks[group->count++] = block;
 }
 
+bool group_is_short_block(unsigned full_symbols, unsigned symbols)
+{
+    return symbols < full_symbols - full_symbols / 8u;
+}
+
 static bool block_is_short(const struct group_set *set, const struct block *block)
 {
-    return symbols_of(block) < (unsigned)set->full_symbols - set->full_symbols / 8u;
+    return group_is_short_block(set->full_symbols, symbols_of(block));
 }
 
 /* Short blocks are over early; from then on a burst is spread over the others only. */
@@ -157,6 +163,8 @@ bool group_start(struct group_set *set, bool flushed, uint64_t *next_sbn, uint64
     set->filling = set->sending;
     set->sending = filling;
     group_begin(filling, *next_sbn);
+    filling->before = set->started;
+    set->started += filling->count;
     *next_sbn += filling->count;
     return true;
 }
@@ -189,6 +197,8 @@ unsigned group_end(struct group_set *set, uint64_t now_ns, void (*done)(void *co
 {
     struct group *group = set->sending;
     unsigned first_time = group->is_repeat ? 0 : group->count;
+    if (!group->is_repeat)
+        set->before_newest = group->before;
     if (!group->is_repeat && needs_repeat(set, group)) {
         hold(set, now_ns, done, context);
         return first_time;
@@ -197,6 +207,16 @@ unsigned group_end(struct group_set *set, uint64_t now_ns, void (*done)(void *co
         done(context, group->blocks[i]);
     group->count = 0;
     return first_time;
+}
+
+uint64_t group_settled(const struct group_set *set)
+{
+    uint64_t settled = set->before_newest;
+    if (set->held->count > 0 && set->held->before < settled)
+        settled = set->held->before;
+    if (set->sending->count > 0 && set->sending->before < settled)
+        settled = set->sending->before;
+    return settled;
 }
 
 uint64_t group_deadline_ns(const struct group_set *set)

@@ -25,6 +25,7 @@ struct group {
     uint16_t symbol_size;
     bool is_repeat;
     uint64_t first_sbn;
+    uint64_t before;   /* blocks of the set that started in groups before it */
     uint64_t since_ns; /* filling: the first block came; held: the first sending ended */
     struct interleave order;
     unsigned under_way; /* trains that have not left; the caller's */
@@ -37,6 +38,8 @@ struct group_set {
     uint64_t wait_ns, repeat_after_ns;
     struct group groups[3];
     struct group *filling, *sending, *held; /* held: to be sent once more; at most one */
+    uint64_t started;                       /* blocks that started so far */
+    uint64_t before_newest;                 /* of these, the ones before the newest group that has left */
 };
 
 #define GROUP_WAIT_NS   UINT64_C(20000000) /* at least so long a group waits for the rest of its blocks */
@@ -73,6 +76,15 @@ bool group_start(struct group_set *set, bool flushed, uint64_t *next_sbn, uint64
  * left for the first time. */
 unsigned group_end(struct group_set *set, uint64_t now_ns, void (*done)(void *context, struct block *block),
                    void *context);
+/*
+ * How many blocks, in the order of adding, a restart of the sender need not send again: they have left, with their
+ * repeat where they have one, and so has a group behind them. The newest group that has left does not count, as part of
+ * it may still be in queues of this host, which a loss of power empties, or in a receiver's socket buffer, where it is
+ * dropped when a newer epoch is confirmed on another lane.
+ */
+uint64_t group_settled(const struct group_set *set);
+/* Whether a block is so much shorter than a full one that its group is over for it after a few columns. */
+bool group_is_short_block(unsigned full_symbols, unsigned symbols);
 /* When group_start() may have something by time alone; UINT64_MAX: never. */
 uint64_t group_deadline_ns(const struct group_set *set);
 

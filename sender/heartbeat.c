@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "proto/frame.h"
-#include "proto/message.h"
 #include "proto/signed.h"
 
 enum {
@@ -128,6 +127,23 @@ void heartbeat_set_queue(struct heartbeat *heartbeat, uint64_t depth, uint64_t b
     pthread_mutex_lock(&heartbeat->mutex);
     heartbeat->facts.queue_depth = depth;
     heartbeat->facts.queue_bytes = bytes;
+    pthread_mutex_unlock(&heartbeat->mutex);
+}
+
+void heartbeat_set_healing(struct heartbeat *heartbeat, const struct message_range *ranges, size_t count)
+{
+    struct message_heartbeat *facts = &heartbeat->facts;
+    pthread_mutex_lock(&heartbeat->mutex);
+    facts->healing_count = 0;
+    for (size_t i = 0; i < count && facts->healing_count < LIMIT_HEALING_RANGES; i++) {
+        struct message_range range = ranges[i];
+        if (range.first == 0)
+            range.first = 1;
+        if (range.last > facts->newest_sequence)
+            range.last = facts->newest_sequence;
+        if (range.first <= range.last)
+            facts->healing[facts->healing_count++] = range;
+    }
     pthread_mutex_unlock(&heartbeat->mutex);
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/signature.h"
 #include "proto/limits.h"
+#include "proto/message.h"
 #include "sender/config.h"
 
 /*
@@ -38,6 +39,9 @@ void heartbeat_sealed(struct heartbeat *heartbeat, const uint8_t transfer_id[sta
 /* It left the pipeline: everything of it was sent. */
 void heartbeat_left(struct heartbeat *heartbeat, const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
 void heartbeat_set_queue(struct heartbeat *heartbeat, uint64_t depth, uint64_t bytes);
+/* What idle re-sending will still repeat; replaces what was set before. Copies the first LIMIT_HEALING_RANGES of
+ * `count`, and of each what lies within the numbers that exist. */
+void heartbeat_set_healing(struct heartbeat *heartbeat, const struct message_range *ranges, size_t count);
 
 /*
  * The next beat, signed and framed, as the payload of a block of its own: k * *symbol_size bytes. Returns k. With

@@ -29,6 +29,7 @@ struct lane {
     _Atomic uint64_t handed;      /* read: blocks pushed to `filled` */
     _Atomic uint64_t flush;       /* read: of these, the ones that must not wait for more */
     _Atomic uint64_t sent;        /* send: blocks that have left once, in the order of handing over */
+    _Atomic uint64_t settled;     /* send: as group_settled() */
     _Atomic uint64_t returned;    /* send: blocks that are done with, repeats included */
     _Atomic uint64_t beat_blocks; /* send: block numbers taken by heartbeats */
 };

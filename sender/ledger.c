@@ -3,16 +3,14 @@
 
 #include <assert.h>
 #include <limits.h>
-#include <pthread.h>
 #include <sodium.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/db.h"
 #include "common/log.h"
+#include "sender/ledger_private.h"
 
 enum { APPLICATION_ID = 0x64634c53 /* "dcLS" */ };
 
@@ -27,13 +25,7 @@ static const char *const schema[] = {
     "CREATE TABLE manifest (sequence INTEGER PRIMARY KEY, transfer_id BLOB NOT NULL UNIQUE REFERENCES transfer (id),"
     " channel TEXT NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL);"
     "CREATE INDEX manifest_by_channel ON manifest (channel, sequence);",
-};
-
-struct ledger {
-    struct db *db;
-    pthread_mutex_t mutex;
-    uint8_t chain_id[CHAIN_ID_SIZE];
-    atomic_bool failing;
+    LEDGER_SCHEMA_AGAIN,
 };
 
 /* Reads the chain id, or makes one in a new database. */
@@ -101,8 +93,7 @@ void ledger_chain_id(const struct ledger *ledger, uint8_t chain_id[static CHAIN_
     memcpy(chain_id, ledger->chain_id, CHAIN_ID_SIZE);
 }
 
-/* Takes the connection and begins; end() must follow when it returns STATUS_OK. */
-static enum status begin(struct ledger *ledger)
+enum status ledger_begin(struct ledger *ledger)
 {
     pthread_mutex_lock(&ledger->mutex);
     enum status status = db_begin(ledger->db);
@@ -113,8 +104,7 @@ static enum status begin(struct ledger *ledger)
     return status;
 }
 
-/* Commits when `status` is good, else rolls back; gives the connection back. */
-static enum status end(struct ledger *ledger, enum status status)
+enum status ledger_end(struct ledger *ledger, enum status status)
 {
     if (status == STATUS_OK)
         status = db_commit(ledger->db);
@@ -133,7 +123,7 @@ bool ledger_is_failing(const struct ledger *ledger)
 enum status ledger_next_epoch(struct ledger *ledger, uint32_t at_least, uint32_t *counter)
 {
     static const char sql[] = "UPDATE sender SET epoch = max(epoch + 1, ?) RETURNING epoch";
-    enum status status = begin(ledger);
+    enum status status = ledger_begin(ledger);
     if (status != STATUS_OK)
         return status;
     sqlite3_stmt *statement;
@@ -148,7 +138,7 @@ enum status ledger_next_epoch(struct ledger *ledger, uint32_t at_least, uint32_t
     } else if (status == STATUS_NOT_FOUND) {
         status = STATUS_CORRUPT;
     }
-    return end(ledger, status);
+    return ledger_end(ledger, status);
 }
 
 /* Newest sequence and hash; the mutex is held. */
@@ -204,12 +194,12 @@ static enum status insert_claim(struct ledger *ledger, const struct ledger_trans
 
 enum status ledger_claim(struct ledger *ledger, const struct ledger_transfer *transfers, size_t count)
 {
-    enum status status = begin(ledger);
+    enum status status = ledger_begin(ledger);
     if (status != STATUS_OK)
         return status;
     for (size_t i = 0; i < count && status == STATUS_OK; i++)
         status = insert_claim(ledger, &transfers[i]);
-    return end(ledger, status);
+    return ledger_end(ledger, status);
 }
 
 static enum status forget_claim(struct ledger *ledger, const uint8_t id[static TRANSFER_ID_SIZE])
@@ -249,12 +239,32 @@ enum status ledger_apply(struct ledger *ledger, const struct ledger_change *chan
     int64_t now_ns = clock_realtime_ns();
     if (count == 0)
         return STATUS_OK;
-    enum status status = begin(ledger);
+    enum status status = ledger_begin(ledger);
     if (status != STATUS_OK)
         return status;
     for (size_t i = 0; i < count && status == STATUS_OK; i++)
         status = apply_one(ledger, &changes[i], now_ns);
-    return end(ledger, status);
+    return ledger_end(ledger, status);
+}
+
+enum status ledger_mark(struct ledger *ledger, const struct ledger_mark *marks, size_t count)
+{
+    static const char sql[] = "UPDATE transfer SET mark = ?2, listing = ?3 WHERE id = ?1 AND state IN (2, 3)";
+    _Static_assert(LEDGER_CLAIMED == 2 && LEDGER_SEALED == 3, "the statement names these states");
+    sqlite3_stmt *statement;
+    enum status status = ledger_begin(ledger);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = db_prepare(ledger->db, sql, &statement);
+        if (status != STATUS_OK)
+            break;
+        sqlite3_bind_blob(statement, 1, marks[i].id, TRANSFER_ID_SIZE, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 2, (int64_t)marks[i].mark);
+        sqlite3_bind_blob(statement, 3, marks[i].fingerprint, CHECKSUM128_SIZE, SQLITE_STATIC);
+        status = db_run(ledger->db, statement);
+    }
+    return ledger_end(ledger, status);
 }
 
 static enum status previous_in_channel(struct ledger *ledger, const char *channel, uint64_t *sequence)
@@ -303,7 +313,7 @@ enum status ledger_seal(struct ledger *ledger, struct ledger_seal *seals, size_t
 {
     uint64_t sequence = 0;
     uint8_t hash[SHA256_SIZE];
-    enum status status = begin(ledger);
+    enum status status = ledger_begin(ledger);
     if (status != STATUS_OK)
         return status;
     status = newest(ledger, &sequence, hash);
@@ -318,7 +328,7 @@ enum status ledger_seal(struct ledger *ledger, struct ledger_seal *seals, size_t
         memcpy(hash, seals[i].hash, SHA256_SIZE);
         status = insert_manifest(ledger, &seals[i]);
     }
-    return end(ledger, status);
+    return ledger_end(ledger, status);
 }
 
 enum status ledger_signed_bytes(struct ledger *ledger, uint64_t sequence, uint8_t **bytes, size_t *size,
@@ -349,25 +359,21 @@ enum status ledger_signed_bytes(struct ledger *ledger, uint64_t sequence, uint8_
     return status;
 }
 
-static void copy_text(char *out, size_t size, sqlite3_stmt *statement, int column)
+void ledger_copy_text(char *out, size_t size, sqlite3_stmt *statement, int column)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
     snprintf(out, size, "%s", text != NULL ? text : "");
 }
 
-#define COLUMNS                                                                                                    \
-    "SELECT id, channel, name, origin_user, device, inode, state, claimed_at_ns, finished_at_ns, bytes, sequence," \
-    " in_root FROM transfer "
-
-/* False when the row is damaged. */
-static bool read_row(sqlite3_stmt *statement, struct ledger_transfer *transfer)
+bool ledger_read_row(sqlite3_stmt *statement, struct ledger_transfer *transfer)
 {
+    *transfer = (struct ledger_transfer){0};
     if (sqlite3_column_bytes(statement, 0) != TRANSFER_ID_SIZE)
         return false;
     memcpy(transfer->id, sqlite3_column_blob(statement, 0), TRANSFER_ID_SIZE);
-    copy_text(transfer->channel, sizeof transfer->channel, statement, 1);
-    copy_text(transfer->name, sizeof transfer->name, statement, 2);
-    copy_text(transfer->origin_user, sizeof transfer->origin_user, statement, 3);
+    ledger_copy_text(transfer->channel, sizeof transfer->channel, statement, 1);
+    ledger_copy_text(transfer->name, sizeof transfer->name, statement, 2);
+    ledger_copy_text(transfer->origin_user, sizeof transfer->origin_user, statement, 3);
     transfer->device = (uint64_t)sqlite3_column_int64(statement, 4);
     transfer->inode = (uint64_t)sqlite3_column_int64(statement, 5);
     transfer->state = (enum ledger_state)sqlite3_column_int(statement, 6);
@@ -376,13 +382,20 @@ static bool read_row(sqlite3_stmt *statement, struct ledger_transfer *transfer)
     transfer->bytes = (uint64_t)sqlite3_column_int64(statement, 9);
     transfer->sequence = (uint64_t)sqlite3_column_int64(statement, 10);
     transfer->in_root = sqlite3_column_int(statement, 11) != 0;
+    transfer->mark = (uint64_t)sqlite3_column_int64(statement, 12);
+    if (sqlite3_column_bytes(statement, 13) == CHECKSUM128_SIZE)
+        memcpy(transfer->fingerprint, sqlite3_column_blob(statement, 13), CHECKSUM128_SIZE);
+    else
+        transfer->mark = 0;
+    transfer->heals = (uint32_t)sqlite3_column_int64(statement, 14);
+    transfer->again_at_ns = sqlite3_column_int64(statement, 15);
     return true;
 }
 
 enum status ledger_find(struct ledger *ledger, const uint8_t id[static TRANSFER_ID_SIZE],
                         struct ledger_transfer *transfer)
 {
-    static const char sql[] = COLUMNS "WHERE id = ?1";
+    static const char sql[] = LEDGER_COLUMNS "WHERE id = ?1";
     sqlite3_stmt *statement;
     pthread_mutex_lock(&ledger->mutex);
     enum status status = db_prepare(ledger->db, sql, &statement);
@@ -391,7 +404,7 @@ enum status ledger_find(struct ledger *ledger, const uint8_t id[static TRANSFER_
         status = db_step(ledger->db, statement);
     }
     if (status == STATUS_OK) {
-        if (!read_row(statement, transfer))
+        if (!ledger_read_row(statement, transfer))
             status = STATUS_CORRUPT;
         sqlite3_reset(statement);
     }
@@ -402,7 +415,7 @@ enum status ledger_find(struct ledger *ledger, const uint8_t id[static TRANSFER_
 enum status ledger_each(struct ledger *ledger, enum ledger_state state,
                         void (*visit)(const struct ledger_transfer *transfer, void *context), void *context)
 {
-    static const char sql[] = COLUMNS "WHERE state = ?1 ORDER BY claimed_at_ns, rowid";
+    static const char sql[] = LEDGER_COLUMNS "WHERE state = ?1 ORDER BY claimed_at_ns, rowid";
     struct ledger_transfer transfer;
     sqlite3_stmt *statement;
     pthread_mutex_lock(&ledger->mutex);
@@ -413,7 +426,7 @@ enum status ledger_each(struct ledger *ledger, enum ledger_state state,
         status = db_step(ledger->db, statement);
         if (status != STATUS_OK)
             break;
-        if (read_row(statement, &transfer))
+        if (ledger_read_row(statement, &transfer))
             visit(&transfer, context);
     }
     pthread_mutex_unlock(&ledger->mutex);
@@ -422,7 +435,8 @@ enum status ledger_each(struct ledger *ledger, enum ledger_state state,
 
 enum status ledger_count_sent(struct ledger *ledger, uint64_t *sent, uint64_t *failed)
 {
-    static const char sql[] = "SELECT coalesce(sum(state IN (4, 7)), 0), coalesce(sum(state = 5), 0) FROM transfer";
+    static const char sql[] = "SELECT coalesce(sum(state IN (4, 7)), 0) + (SELECT pruned_sent FROM sender),"
+                              " coalesce(sum(state = 5), 0) + (SELECT pruned_failed FROM sender) FROM transfer";
     _Static_assert(LEDGER_SENT == 4 && LEDGER_EXPIRED == 7 && LEDGER_FAILED == 5, "the statement names these states");
     sqlite3_stmt *statement;
     pthread_mutex_lock(&ledger->mutex);

@@ -6,11 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/checksum.h"
 #include "common/status.h"
 #include "proto/limits.h"
 
 /*
- * Durable state of the low side (SQLite, state/sender.db): claims, chain and sequence numbers, signed manifests.
+ * Durable state of the low side (SQLite, state/sender.db): claims, chain and sequence numbers, signed manifests; what
+ * is sent again is in ledger_again.h and ledger_replay.h.
  * Thread-safe: one connection behind one mutex. Every function that changes something returns after the commit.
  * Failures are logged here.
  */
@@ -37,7 +39,18 @@ struct ledger_transfer {
     enum ledger_state state;
     int64_t claimed_at_ns, finished_at_ns;
     uint64_t bytes;
-    uint64_t sequence; /* 0 while none */
+    uint64_t sequence;                     /* 0 while none */
+    uint64_t mark;                         /* while it is not sent: bytes that have left, in manifest order, */
+    uint8_t fingerprint[CHECKSUM128_SIZE]; /* of the item whose listing had this fingerprint (scan.h) */
+    uint32_t heals;                        /* once sent: how often it was sent again on an idle link */
+    int64_t again_at_ns;                   /* when it was last sent again; 0: never */
+};
+
+/* How much of an unfinished transfer has left. */
+struct ledger_mark {
+    uint8_t id[TRANSFER_ID_SIZE];
+    uint64_t mark;
+    uint8_t fingerprint[CHECKSUM128_SIZE];
 };
 
 /* One step of a transfer. `bytes` counts for LEDGER_CLAIMED only; `reason` may be NULL. */
@@ -84,6 +97,8 @@ MUST_CHECK enum status ledger_newest(struct ledger *ledger, uint64_t *sequence, 
 MUST_CHECK enum status ledger_claim(struct ledger *ledger, const struct ledger_transfer *transfers, size_t count);
 /* All changes in one transaction. */
 MUST_CHECK enum status ledger_apply(struct ledger *ledger, const struct ledger_change *changes, size_t count);
+/* All marks in one transaction; those of transfers that are not under way any more change nothing. */
+MUST_CHECK enum status ledger_mark(struct ledger *ledger, const struct ledger_mark *marks, size_t count);
 /* One transaction: assigns consecutive sequences, calls sign for each, stores the signed bytes, sets state SEALED. All
  * or none. */
 MUST_CHECK enum status ledger_seal(struct ledger *ledger, struct ledger_seal *seals, size_t count);

@@ -13,6 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/audit.h"
 #include "common/doorbell.h"
 #include "common/log.h"
 #include "common/mailbox.h"
@@ -25,6 +26,7 @@
 #include "sender/ledger.h"
 #include "sender/pipeline.h"
 #include "sender/recover.h"
+#include "sender/requests.h"
 #include "sender/settle.h"
 #include "sender/spool.h"
 #include "sender/spooldirs.h"
@@ -44,12 +46,14 @@ struct sender {
     struct signature_key *key;
     struct spooldirs dirs;
     struct ledger *ledger;
+    struct audit *audit;
     struct doorbell *bell;
     struct mailbox *finished;
     struct pipeline *pipeline;
     struct carrier *carrier;
     struct settle *settle;
     struct spool *spool;
+    struct requests *requests;
     struct status_board *board;
     struct control *control;
     struct claim claim;
@@ -165,8 +169,10 @@ static int open_state(struct sender *sender)
         return EX_CONFIG;
     }
     if (spooldirs_open(sender->config.spool, &sender->dirs) != STATUS_OK ||
-        ledger_open(sender->config.state, &sender->ledger) != STATUS_OK)
+        ledger_open(sender->config.state, &sender->ledger) != STATUS_OK ||
+        audit_open(sender->config.state, "low", &sender->audit) != STATUS_OK)
         return EX_IOERR;
+    audit_note(sender->audit, &(struct audit_entry){.event = AUDIT_STARTED, .detail = DIODECAST_VERSION});
     return EX_OK;
 }
 
@@ -178,7 +184,8 @@ static int open_link(struct sender *sender)
         log_error("no event descriptor is to be had: %s; raise LimitNOFILE", strerror(errno));
         return EX_OSERR;
     }
-    if (pipeline_create(&sender->config, sender->key, sender->ledger, sender->finished, &sender->pipeline) != STATUS_OK)
+    if (pipeline_create(&sender->config, sender->key, sender->ledger, sender->audit, sender->finished,
+                        &sender->pipeline) != STATUS_OK)
         return EX_OSERR;
     if (sender->config.carrier_required && sender->config.interface[0] != '\0') {
         if (carrier_open(sender->config.interface, &sender->carrier) != STATUS_OK)
@@ -195,13 +202,17 @@ static int open_control(struct sender *sender, bool once, size_t descriptor_limi
     ledger_chain_id(sender->ledger, chain_id);
     if (ledger_newest(sender->ledger, &setup.newest_sequence, hash) != STATUS_OK)
         return EX_IOERR;
-    sender->claim = (struct claim){.config = &sender->config, .dirs = &sender->dirs, .ledger = sender->ledger};
+    sender->claim = (struct claim){
+        .config = &sender->config, .dirs = &sender->dirs, .ledger = sender->ledger, .audit = sender->audit};
     setup.settle = sender->settle = settle_create(sender->config.settle_ns, sender->config.settle_tree_ns);
     if (spool_create(&sender->config, &sender->dirs, sender->settle, &sender->spool) != STATUS_OK)
+        return EX_OSERR;
+    if (requests_open(&sender->claim, &sender->requests) != STATUS_OK)
         return EX_OSERR;
     setup.board = sender->board =
         status_board_create(&sender->config, signature_sender_id(signature_key_public(sender->key)), chain_id);
     setup.spool = sender->spool;
+    setup.requests = sender->requests;
     setup.pipeline = sender->pipeline;
     setup.finished = sender->finished;
     setup.bell = sender->bell;
@@ -215,8 +226,7 @@ static int start(struct sender *sender)
     struct recover_result recovered;
     if (recover_run(&sender->claim, &recovered) != STATUS_OK)
         return EX_IOERR;
-    for (size_t i = 0; i < recovered.count; i++)
-        control_resume(sender->control, recovered.transfers[i]);
+    control_resume(sender->control, recovered.transfers, recovered.count);
     free(recovered.transfers);
     return pipeline_start(sender->pipeline) == STATUS_OK ? EX_OK : EX_OSERR;
 }
@@ -227,12 +237,15 @@ static void tear_down(struct sender *sender)
         pipeline_stop(sender->pipeline);
     control_destroy(sender->control);
     status_board_destroy(sender->board);
+    requests_close(sender->requests);
     spool_destroy(sender->spool);
     settle_destroy(sender->settle);
     carrier_close(sender->carrier);
     pipeline_destroy(sender->pipeline);
     mailbox_destroy(sender->finished);
     doorbell_destroy(sender->bell);
+    audit_note(sender->audit, &(struct audit_entry){.event = AUDIT_STOPPED});
+    audit_close(sender->audit);
     ledger_close(sender->ledger);
     spooldirs_close(&sender->dirs);
     signature_key_destroy(sender->key);
@@ -264,8 +277,9 @@ int main(int argc, char **argv)
         return EX_OSERR;
     }
     prepare_signals();
-    /* libuv's workers: a claim of each priority, finishing and retention at the same time, and one to spare. */
-    (void)setenv("UV_THREADPOOL_SIZE", "6", 0);
+    /* libuv's workers: a claim of each priority, finishing, retention, marks and repeats at the same time, and one to
+     * spare. */
+    (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     size_t descriptor_limit = raise_descriptor_limit();
 
     code = open_state(&sender);

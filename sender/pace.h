@@ -5,16 +5,29 @@
 #include <stdint.h>
 
 /*
- * A token bucket over trains, counted in the bits that a datagram occupies on the wire. Kept as the moment at which a
- * link of exactly the rate would have carried everything sent so far: a train may leave from then on. A sender that
- * wakes up late makes up for at most `credit_ns`, so that the mean holds, and any span of T seconds carries at most
- * rate * (T + credit) bits and one train. Pure.
+ * When the next train may leave, counted in the bits that a datagram occupies on the wire. Kept as the moment at which
+ * a link of exactly the rate would have carried everything sent so far: a train may leave from then on. A sender that
+ * wakes up late makes up for at most `credit_ns`, so that the mean holds on a busy machine, within two bounds:
+ * any PACE_WINDOW_NS carry at most what the rate allows in them and one train (so that a pause is made up for next to
+ * other pauses, or little by little), and while it makes up it sends at most twice as fast, in bursts of at most
+ * PACE_BURST_NS. Pure.
  */
+#define PACE_WINDOW_NS UINT64_C(100000000)
+#define PACE_BURST_NS  UINT64_C(1000000)
+#define PACE_SLOT_NS   UINT64_C(200000) /* resolution of the window, which is longer by up to that */
+enum { PACE_SLOTS = PACE_WINDOW_NS / PACE_SLOT_NS + 1 };
+
 struct pace {
     uint64_t rate_bits_per_s;
     uint64_t credit_ns;
     uint64_t free_ns;   /* the link has carried all that was sent */
     uint64_t remainder; /* what is behind the point of free_ns, in units of 1 / rate */
+    uint64_t fast_ns;   /* the same of a link that is twice as fast */
+    uint64_t window_ns; /* from when on the window has room for a train */
+
+    uint64_t slot;             /* the newest one: its time by PACE_SLOT_NS */
+    uint64_t bits[PACE_SLOTS]; /* sent in the slots of the window, by slot % PACE_SLOTS */
+    uint64_t sum;              /* of them */
 };
 
 void pace_init(struct pace *pace, uint64_t rate_bits_per_s, uint64_t credit_ns, uint64_t now_ns);

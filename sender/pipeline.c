@@ -18,6 +18,7 @@
 #include "sender/read.h"
 #include "sender/seal.h"
 #include "sender/send.h"
+#include "sender/witness.h"
 
 /*
  *   control thread                 read thread                         send thread of each lane
@@ -31,13 +32,15 @@
  *        │                          └────────────┘
  *        └─ finished mailbox ←───── read thread, when the last copy has left
  *
- * Transfers travel through mailboxes and have one owner at a time; blocks travel through bounded queues and come back
- * empty. Everything that holds payload is allocated in pipeline_create().
+ * Replays, heals and what was sealed before a restart have their manifest: the read stage checks each chunk against it
+ * before it packs it, and they need no seal. Transfers travel through mailboxes and have one owner at a time; blocks
+ * travel through bounded queues and come back empty. Everything that holds payload is allocated in pipeline_create().
  */
 struct pipeline {
     const struct config *config;
     const struct signature_key *key;
     struct ledger *ledger;
+    struct audit *audit;
     struct mailbox *finished;
     struct heartbeat *heartbeat;
     struct doorbell *read_bell;
@@ -62,12 +65,18 @@ static void note_sealed(void *context, const struct transfer *transfer)
     struct pipeline *pipeline = context;
     if (transfer->sequence != 0)
         heartbeat_sealed(pipeline->heartbeat, transfer->id, transfer->sequence, transfer->manifest_hash);
+    struct audit_entry entry;
+    uint8_t chain_id[CHAIN_ID_SIZE];
+    ledger_chain_id(pipeline->ledger, chain_id);
+    witness_transfer(&entry, AUDIT_SEALED, transfer, chain_id, NULL);
+    audit_note(pipeline->audit, &entry);
 }
 
 static void finish(void *context, struct transfer *transfer)
 {
     struct pipeline *pipeline = context;
-    heartbeat_left(pipeline->heartbeat, transfer->id);
+    if (transfer->kind == TRANSFER_FRESH)
+        heartbeat_left(pipeline->heartbeat, transfer->id);
     atomic_store(&pipeline->beats_at_finish, atomic_load(&pipeline->lanes[0]->beat_blocks));
     mailbox_post(pipeline->finished, &transfer->entry);
     atomic_fetch_add(&pipeline->finished_count, 1);
@@ -149,12 +158,7 @@ static enum status create_all(struct pipeline *pipeline)
 {
     const struct config *config = pipeline->config;
     uint64_t epoch;
-    if ((size_t)config->source_symbols * config->symbol_size < PACK_CAPACITY_MIN) {
-        log_error("a block of %u symbols of %u bytes is too small for an announce: raise source_symbols or mtu until "
-                  "it holds %d bytes",
-                  config->source_symbols, config->symbol_size, PACK_CAPACITY_MIN);
-        return STATUS_INVALID;
-    }
+    assert((size_t)config->source_symbols * config->symbol_size >= PACK_CAPACITY_MIN);
     pipeline->read_bell = doorbell_create();
     if (pipeline->read_bell == NULL) {
         log_error("no event descriptor: %s; raise LimitNOFILE", strerror(errno));
@@ -172,7 +176,7 @@ static enum status create_all(struct pipeline *pipeline)
 }
 
 enum status pipeline_create(const struct config *config, const struct signature_key *key, struct ledger *ledger,
-                            struct mailbox *finished, struct pipeline **pipeline)
+                            struct audit *audit, struct mailbox *finished, struct pipeline **pipeline)
 {
     *pipeline = NULL;
     struct pipeline *made = calloc(1, sizeof *made);
@@ -180,6 +184,7 @@ enum status pipeline_create(const struct config *config, const struct signature_
     made->config = config;
     made->key = key;
     made->ledger = ledger;
+    made->audit = audit;
     made->finished = finished;
     enum status status = create_all(made);
     if (status != STATUS_OK) {
@@ -193,7 +198,9 @@ enum status pipeline_create(const struct config *config, const struct signature_
 void pipeline_submit(struct pipeline *pipeline, struct transfer *transfer)
 {
     atomic_fetch_add(&pipeline->submitted_count, 1);
-    heartbeat_entered(pipeline->heartbeat, transfer->id, transfer->sequence);
+    assert(transfer->kind == TRANSFER_FRESH || transfer->sequence != 0);
+    if (transfer->kind == TRANSFER_FRESH)
+        heartbeat_entered(pipeline->heartbeat, transfer->id, transfer->sequence);
     mailbox_post(pipeline->submitted, &transfer->entry);
 }
 
@@ -230,6 +237,11 @@ void pipeline_set_queue(struct pipeline *pipeline, uint64_t depth, uint64_t byte
     heartbeat_set_queue(pipeline->heartbeat, depth, bytes);
 }
 
+void pipeline_set_healing(struct pipeline *pipeline, const struct message_range *ranges, size_t count)
+{
+    heartbeat_set_healing(pipeline->heartbeat, ranges, count);
+}
+
 bool pipeline_is_idle(const struct pipeline *pipeline)
 {
     struct send_counters counters;
@@ -258,6 +270,7 @@ void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters
         counters->send_errors += lane.errors;
         counters->message_too_long += lane.message_too_long;
         counters->heartbeats_sent += lane.heartbeats;
+        counters->segmentation_refused += lane.segmentation_refused;
         if (lane.last_error_ns > counters->last_send_error_ns) {
             counters->last_send_error_ns = lane.last_error_ns;
             counters->last_send_errno = lane.last_errno;
@@ -266,6 +279,7 @@ void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters
     if (pipeline->read != NULL)
         counters->payload_bytes_read = read_bytes(pipeline->read);
     counters->ledger_stalled = ledger_is_failing(pipeline->ledger);
+    counters->audit_failed = audit_is_failing(pipeline->audit);
 }
 
 /* What is still under way was recorded; the next start takes it up again. */

@@ -13,16 +13,21 @@
 #include "proto/datagram.h"
 #include "proto/message.h"
 #include "proto/signed.h"
+#include "sender/aside.h"
 #include "sender/fetch.h"
+#include "sender/group.h"
+#include "sender/idle.h"
+#include "sender/marks.h"
 #include "sender/pack.h"
+#include "sender/packing.h"
 #include "sender/reading.h"
 #include "sender/schedule.h"
 
 #define LATER_NS (100 * CLOCK_MILLISECOND_NS) /* until a shortage of descriptors is looked at again */
+enum { IDLE_SHARE_DEFAULT = 50 };             /* per cent */
 
 struct read_stage {
     struct read_setup setup;
-    size_t capacity; /* payload bytes of a full block */
     struct worker *worker;
     sem_t started;
     enum status start_status;
@@ -35,14 +40,15 @@ struct read_stage {
     struct reading all;       /* head of the ring of all transfers inside */
     struct reading *finished; /* last copy packed, in that order; by item.next */
     struct reading *finished_last;
-    struct pack pack;
-    struct block *open;                       /* being packed, or NULL */
-    struct block *closed_first, *closed_last; /* packed, in order; go out when their reads have landed */
-    unsigned lane;                            /* that the open block belongs to */
-    unsigned in_group;                        /* blocks that this lane was given in a row */
-    uint64_t taken[LIMIT_LANES];              /* blocks opened so far */
-    uint64_t handed[LIMIT_LANES];             /* the lanes' atomics, cheaper */
-    uint64_t later_ns;                        /* no data before, UINT64_MAX: no such hold */
+    struct packing packing;
+    struct idle idle;
+    bool healing;           /* heals have begun the group that is being packed */
+    bool heals_open;        /* the open block is theirs */
+    uint64_t datagram_bits; /* on the wire */
+    struct aside *aside;
+    struct marks marks;
+    uint64_t later_ns; /* no file is opened before, UINT64_MAX: no such hold */
+    bool is_short;     /* of descriptors, and said so */
 };
 
 enum plan_result {
@@ -51,83 +57,81 @@ enum plan_result {
     PLAN_NOTHING, /* there is nothing to pack at the moment */
 };
 
-static void close_open_block(struct read_stage *stage)
+static void close_open_block(struct read_stage *stage, uint64_t now_ns)
 {
     const struct config *config = stage->setup.config;
-    struct block *block = stage->open;
-    block->symbol_size = config->symbol_size;
-    block->source_symbols = pack_close(&stage->pack, block->symbol_size);
-    block->repair_symbols =
-        datagram_repair_for(block->source_symbols, (uint8_t)config->source_symbols, (uint8_t)config->repair_symbols);
-    block->next = NULL;
-    if (stage->closed_first == NULL)
-        stage->closed_first = block;
-    else
-        stage->closed_last->next = block;
-    stage->closed_last = block;
-    stage->open = NULL;
+    const struct block *block = packing_close(&stage->packing);
     schedule_block_done(&stage->schedule);
-    if (++stage->in_group == config->depth) {
-        stage->in_group = 0;
-        stage->lane = (stage->lane + 1) % config->lanes;
+    if (stage->heals_open) {
+        unsigned symbols = (unsigned)block->source_symbols + block->repair_symbols;
+        bool is_short = group_is_short_block(config->source_symbols + config->repair_symbols, symbols);
+        idle_block(&stage->idle, symbols * stage->datagram_bits, is_short, now_ns);
+    }
+    stage->heals_open = false;
+    if (stage->healing && stage->packing.in_group == 0) {
+        idle_group(&stage->idle, true, now_ns);
+        stage->healing = false;
     }
 }
 
-static bool open_block(struct read_stage *stage)
+/* Nothing follows at the moment: what the lanes hold must not wait for more. True when a group was ended by that. */
+static bool flush(struct read_stage *stage, uint64_t now_ns)
 {
-    if (stage->open != NULL)
-        return true;
-    stage->open = queue_pop(stage->setup.lanes[stage->lane]->empty);
-    if (stage->open == NULL)
+    if (stage->packing.open != NULL && stage->packing.pack.used > 0)
+        close_open_block(stage, now_ns);
+    if (!packing_flush(&stage->packing))
         return false;
-    stage->taken[stage->lane]++;
-    stage->open->pending = 0;
-    pack_open(&stage->pack, stage->open->symbols, stage->capacity);
+    if (stage->healing)
+        idle_group(&stage->idle, false, now_ns);
+    stage->healing = false;
     return true;
 }
 
-/* Passes on the blocks whose reads have landed, in order. */
-static bool hand_over(struct read_stage *stage)
+/*
+ * Heals begin a group on a lane that has sent all it had, so that what comes next waits for one group at most; and then
+ * complete it if nothing comes.
+ */
+static bool may_heal(const struct read_stage *stage, uint64_t now_ns)
 {
-    bool progress = false;
-    while (stage->closed_first != NULL && stage->closed_first->pending == 0) {
-        struct block *block = stage->closed_first;
-        struct lane *lane = stage->setup.lanes[block->lane];
-        stage->closed_first = block->next;
-        bool pushed = queue_push(lane->filled, block);
-        assert(pushed);
-        (void)pushed;
-        atomic_store(&lane->handed, ++stage->handed[block->lane]);
-        doorbell_ring(lane->send_bell);
-        progress = true;
-    }
+    return stage->healing || (packing_is_free(&stage->packing) && now_ns >= idle_ready_ns(&stage->idle));
+}
+
+static void hold_files(struct read_stage *stage, uint64_t now_ns)
+{
+    if (!stage->is_short)
+        log_warning("no descriptor to open a file of the spool; trying again (raise LimitNOFILE)");
+    stage->is_short = true;
+    stage->later_ns = now_ns + LATER_NS;
+}
+
+/* The reads of a transfer that runs, beside those into blocks. */
+static bool read_aside(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
+{
+    bool is_short = false;
+    bool progress = aside_read(stage->aside, stage->fetch, reading, &is_short);
+    if (is_short)
+        hold_files(stage, now_ns);
     return progress;
 }
 
-/* Nothing follows at the moment: what the lanes hold must not wait for more. */
-static void flush(struct read_stage *stage)
+/* False when it can't be sent: the schedule will ask for its data, of which there is none. */
+static bool begin_resend(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
-    if (stage->open != NULL && stage->pack.used > 0)
-        close_open_block(stage);
-    hand_over(stage);
-    if (stage->closed_first != NULL)
-        return;
-    if (stage->in_group > 0) {
-        stage->in_group = 0;
-        stage->lane = (stage->lane + 1) % stage->setup.config->lanes;
+    struct transfer *transfer = reading->transfer;
+    atomic_store(&transfer->announced_stage, TRANSFER_STAGE_READING);
+    reading->resend = resend_create(transfer, aside_scratch(stage->aside, reading->item.class));
+    if (transfer->outcome == TRANSFER_PENDING) {
+        (void)read_aside(stage, reading, now_ns);
+        return true;
     }
-    for (unsigned i = 0; i < stage->setup.config->lanes; i++) {
-        struct lane *lane = stage->setup.lanes[i];
-        if (atomic_load_explicit(&lane->flush, memory_order_relaxed) == stage->handed[i])
-            continue;
-        atomic_store(&lane->flush, stage->handed[i]);
-        doorbell_ring(lane->send_bell);
-    }
+    reading->item.announced = true;
+    reading->item.due_ns = UINT64_MAX;
+    return false;
 }
 
 static void pack_announce(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
-    const struct transfer *transfer = reading->transfer;
+    struct transfer *transfer = reading->transfer;
     int64_t realtime_ns = clock_realtime_ns();
     struct message_announce announce = {.total_bytes = transfer->total_bytes,
                                         .artifact_count = transfer->artifact_count,
@@ -135,8 +139,10 @@ static void pack_announce(struct read_stage *stage, struct reading *reading, uin
     uint8_t *body, *bytes;
     size_t body_size, size;
 
-    if (stage->capacity - stage->pack.used < PACK_CAPACITY_MIN) {
-        close_open_block(stage);
+    if (reading->sealed && reading->resend == NULL && !begin_resend(stage, reading, now_ns))
+        return;
+    if (stage->packing.capacity - stage->packing.pack.used < PACK_CAPACITY_MIN) {
+        close_open_block(stage, now_ns);
         return; /* still due: comes again for the next block */
     }
     memcpy(announce.transfer_id, transfer->id, TRANSFER_ID_SIZE);
@@ -145,7 +151,7 @@ static void pack_announce(struct read_stage *stage, struct reading *reading, uin
     message_encode_announce(&announce, &body, &body_size);
     signed_encode(stage->setup.key, body, body_size, NULL, &bytes, &size, NULL);
     free(body);
-    bool packed = pack_signed(&stage->pack, FRAME_ANNOUNCE, transfer->id, bytes, (uint32_t)size);
+    bool packed = pack_signed(&stage->packing.pack, FRAME_ANNOUNCE, transfer->id, bytes, (uint32_t)size);
     assert(packed);
     (void)packed;
     free(bytes);
@@ -173,7 +179,9 @@ static void fill_watermarks(struct read_stage *stage, const struct reading *read
 
 static void end_copies(struct read_stage *stage, struct reading *reading)
 {
-    memcpy(reading->last_blocks, stage->taken, sizeof reading->last_blocks);
+    memcpy(reading->last_blocks, stage->packing.taken, sizeof reading->last_blocks);
+    if (stage->packing.open != NULL && stage->packing.pack.used == 0)
+        reading->last_blocks[stage->packing.open->lane]--;
     reading->item.next = NULL;
     if (stage->finished == NULL)
         stage->finished = reading;
@@ -188,11 +196,11 @@ static void pack_copy(struct read_stage *stage, struct reading *reading, uint64_
     const struct transfer *transfer = reading->transfer;
     bool complete;
     if (transfer->sequence == 0) {
-        complete = pack_signed(&stage->pack, FRAME_ABORT, transfer->id, transfer->signed_bytes,
+        complete = pack_signed(&stage->packing.pack, FRAME_ABORT, transfer->id, transfer->signed_bytes,
                                (uint32_t)transfer->signed_size);
         if (!complete) {
-            assert(stage->pack.used > 0);
-            close_open_block(stage);
+            assert(stage->packing.pack.used > 0);
+            close_open_block(stage, now_ns);
             return;
         }
     } else {
@@ -202,9 +210,9 @@ static void pack_copy(struct read_stage *stage, struct reading *reading, uint64_
                                       .copy = reading->item.copies,
                                       .bytes = transfer->signed_bytes};
         fill_watermarks(stage, reading, &part);
-        uint32_t size = pack_manifest(&stage->pack, &part);
+        uint32_t size = pack_manifest(&stage->packing.pack, &part);
         if (size == 0) {
-            close_open_block(stage);
+            close_open_block(stage, now_ns);
             return;
         }
         reading->part_offset += size;
@@ -227,6 +235,7 @@ static void remove_reading(struct reading *reading)
 static struct reading *add_reading(struct read_stage *stage, struct transfer *transfer)
 {
     struct reading *reading = reading_create(transfer);
+    reading->repeat_of = transfer->kind != TRANSFER_FRESH ? transfer->sequence : 0;
     reading->previous = stage->all.previous;
     reading->next = &stage->all;
     stage->all.previous->next = reading;
@@ -237,7 +246,7 @@ static struct reading *add_reading(struct read_stage *stage, struct transfer *tr
 static void start_copies(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
     atomic_store(&reading->transfer->announced_stage, TRANSFER_STAGE_COPIES);
-    memcpy(reading->data_blocks, stage->taken, sizeof reading->data_blocks);
+    memcpy(reading->data_blocks, stage->packing.taken, sizeof reading->data_blocks);
     schedule_add_copies(&stage->schedule, &reading->item, now_ns);
 }
 
@@ -245,101 +254,175 @@ static void start_copies(struct read_stage *stage, struct reading *reading, uint
 static void end_data(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
     struct transfer *transfer = reading->transfer;
-    if (transfer->sequence != 0) {
-        if (transfer->directory_fd >= 0)
-            close(transfer->directory_fd);
-        transfer->directory_fd = -1;
-        start_copies(stage, reading, now_ns);
+    if (!reading->sealed) {
+        remove_reading(reading);
+        stage->setup.seal(stage->setup.context, transfer);
         return;
     }
-    remove_reading(reading);
-    stage->setup.seal(stage->setup.context, transfer);
+    resend_destroy(reading->resend);
+    reading->resend = NULL;
+    if (transfer->directory_fd >= 0)
+        close(transfer->directory_fd);
+    transfer->directory_fd = -1;
+    if (transfer->kind != TRANSFER_FRESH && transfer->outcome != TRANSFER_PENDING)
+        end_copies(stage, reading);
+    else
+        start_copies(stage, reading, now_ns);
+}
+
+static void leave_line(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
+{
+    schedule_data_done(&stage->schedule, &reading->item);
+    reading->out_of_line = true;
+    if (reading->sealed || reading_is_over(reading))
+        end_data(stage, reading, now_ns);
+}
+
+static bool read_all_aside(struct read_stage *stage, uint64_t now_ns)
+{
+    bool progress = false;
+    for (unsigned class = 0; class < SCHEDULE_CLASS_COUNT && stage->later_ns == UINT64_MAX; class ++) {
+        struct reading *reading = (struct reading *)schedule_first(&stage->schedule, class);
+        if (reading != NULL)
+            progress |= read_aside(stage, reading, now_ns);
+    }
+    return progress;
+}
+
+/* From the memory in which it was checked. */
+static enum plan_result pack_checked_data(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
+{
+    struct frame_data data;
+    struct resend_read read;
+    uint8_t *place;
+    if (resend_next(reading->resend, &read) == RESEND_ENDED) {
+        if (reading->transfer->outcome == TRANSFER_PENDING)
+            marks_packed(&stage->marks, reading->transfer, reading->transfer->total_bytes, stage->packing.taken);
+        leave_line(stage, reading, now_ns);
+        return PLAN_PROGRESS;
+    }
+    resend_data(reading->resend, &data);
+    uint32_t size = pack_data(&stage->packing.pack, &data, &place);
+    if (size == 0) {
+        close_open_block(stage, now_ns);
+        return PLAN_PROGRESS;
+    }
+    memcpy(place, data.bytes, size);
+    resend_packed(reading->resend, size);
+    marks_packed(&stage->marks, reading->transfer, resend_position(reading->resend), stage->packing.taken);
+    (void)read_aside(stage, reading, now_ns);
+    return PLAN_PROGRESS;
 }
 
 static enum plan_result pack_some_data(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
     struct fetch_piece piece = {.owner = reading};
     struct frame_data data;
+    if (reading->sealed)
+        return pack_checked_data(stage, reading, now_ns);
+    if (stage->later_ns != UINT64_MAX)
+        return PLAN_NOTHING;
     if (!fetch_has_room(stage->fetch))
         return PLAN_BLOCKED;
     switch (reading_next(reading, &data, &piece.fd)) {
     case READING_LATER:
-        if (stage->later_ns == UINT64_MAX)
-            log_warning("no descriptor to open a file of the spool; trying again (raise LimitNOFILE)");
-        stage->later_ns = now_ns + LATER_NS;
+        hold_files(stage, now_ns);
         return PLAN_NOTHING;
     case READING_ENDED:
-        schedule_data_done(&stage->schedule, &reading->item);
-        reading->out_of_line = true;
-        if (reading_is_over(reading))
-            end_data(stage, reading, now_ns);
+        leave_line(stage, reading, now_ns);
         return PLAN_PROGRESS;
     case READING_DATA:
         break;
     }
-    stage->later_ns = UINT64_MAX;
-    piece.size = pack_data(&stage->pack, &data, &piece.place);
+    stage->is_short = false;
+    piece.size = pack_data(&stage->packing.pack, &data, &piece.place);
     if (piece.size == 0) {
-        close_open_block(stage);
+        close_open_block(stage, now_ns);
         return PLAN_PROGRESS;
     }
-    piece.block = stage->open;
+    piece.block = stage->packing.open;
     piece.offset = data.offset;
     piece.last = reading_planned(reading, piece.size);
-    stage->open->pending++;
+    stage->packing.open->pending++;
     fetch_start(stage->fetch, &piece);
+    marks_packed(&stage->marks, reading->transfer, reading->position, stage->packing.taken);
     return PLAN_PROGRESS;
 }
 
 static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
 {
     struct schedule_item *item;
-    if (!open_block(stage))
+    if (!packing_open(&stage->packing))
         return PLAN_BLOCKED;
-    enum schedule_kind kind = schedule_next(&stage->schedule, now_ns, &item);
+    enum schedule_kind kind = schedule_next(&stage->schedule, now_ns, may_heal(stage, now_ns), &item);
     struct reading *reading = (struct reading *)item;
-    switch (kind) {
-    case SCHEDULE_NOTHING:
+    if (kind == SCHEDULE_NOTHING)
         return PLAN_NOTHING;
-    case SCHEDULE_ANNOUNCE:
-        pack_announce(stage, reading, now_ns);
+    if (!packing_suits(&stage->packing, reading->repeat_of)) {
+        close_open_block(stage, now_ns);
         return PLAN_PROGRESS;
-    case SCHEDULE_COPY:
-        pack_copy(stage, reading, now_ns);
-        return PLAN_PROGRESS;
-    case SCHEDULE_DATA:
-        if (stage->later_ns != UINT64_MAX && now_ns < stage->later_ns)
-            return PLAN_NOTHING;
-        return pack_some_data(stage, reading, now_ns);
     }
-    assert(!"a kind that does not exist");
-    return PLAN_NOTHING;
+    if (kind == SCHEDULE_WAIT)
+        return PLAN_BLOCKED;
+    bool heals = item->class == SCHEDULE_HEAL;
+    enum plan_result result = PLAN_PROGRESS;
+    if (kind == SCHEDULE_DATA)
+        result = pack_some_data(stage, reading, now_ns);
+    else if (kind == SCHEDULE_ANNOUNCE)
+        pack_announce(stage, reading, now_ns);
+    else
+        pack_copy(stage, reading, now_ns);
+    if (heals && stage->packing.open != NULL && stage->packing.pack.used > 0)
+        stage->healing = stage->heals_open = true;
+    return result;
 }
 
-/* Hashes what has landed, in order. */
+/* Hashes a piece that has landed. */
+static void take_piece(struct read_stage *stage, struct reading *reading, const struct fetch_piece *piece)
+{
+    bool is_aside = aside_take(stage->aside, piece);
+    if (!is_aside)
+        piece->block->pending--;
+    if (reading->resend != NULL)
+        return;
+    if (piece->error == 0) {
+        reading_take(reading, piece->place, piece->size, piece->offset, piece->fd);
+    } else {
+        /* The frame leaves all the same; nothing of an earlier use of the block must be in it. */
+        memset(piece->place, 0, piece->size);
+        reading_failed(reading, piece->error);
+    }
+    if (piece->last)
+        close(piece->fd);
+}
+
 static bool take_pieces(struct read_stage *stage, uint64_t now_ns)
 {
     const struct fetch_piece *piece;
     bool progress = false;
     while ((piece = fetch_peek(stage->fetch)) != NULL) {
         struct reading *reading = piece->owner;
-        piece->block->pending--;
-        if (piece->error == 0) {
-            reading_take(reading, piece->place, piece->size, piece->offset, piece->fd);
-            atomic_fetch_add_explicit(&stage->bytes, piece->size, memory_order_relaxed);
-        } else {
-            /* The frame leaves all the same; nothing of an earlier use of the block must be in it. */
-            memset(piece->place, 0, piece->size);
-            reading_failed(reading, piece->error);
-        }
-        if (piece->last)
-            close(piece->fd);
+        take_piece(stage, reading, piece);
+        atomic_fetch_add_explicit(&stage->bytes, piece->size, memory_order_relaxed);
         fetch_release(stage->fetch);
         if (reading->out_of_line && reading_is_over(reading))
             end_data(stage, reading, now_ns);
         progress = true;
     }
     return progress;
+}
+
+static enum schedule_class class_of(const struct transfer *transfer)
+{
+    switch (transfer->kind) {
+    case TRANSFER_REPLAY:
+        return transfer->now ? SCHEDULE_NOW : SCHEDULE_REPLAY;
+    case TRANSFER_HEAL:
+        return SCHEDULE_HEAL;
+    case TRANSFER_FRESH:
+        break;
+    }
+    return SCHEDULE_HIGH + (enum schedule_class)transfer->priority;
 }
 
 static bool take_mail(struct read_stage *stage, uint64_t now_ns)
@@ -351,7 +434,12 @@ static bool take_mail(struct read_stage *stage, uint64_t now_ns)
         progress = true;
     }
     while ((transfer = (struct transfer *)mailbox_take(stage->setup.submitted)) != NULL) {
-        schedule_add(&stage->schedule, &add_reading(stage, transfer)->item, transfer->priority);
+        struct reading *reading = add_reading(stage, transfer);
+        reading->sealed = transfer->sequence != 0;
+        atomic_store(&transfer->mark, transfer->resume_at);
+        schedule_add(&stage->schedule, &reading->item, class_of(transfer));
+        if (!reading->sealed && transfer->resume_at > 0)
+            reading->item.state = SCHEDULE_LATER;
         progress = true;
     }
     return progress;
@@ -369,6 +457,7 @@ static bool finish_sent(struct read_stage *stage)
         struct transfer *transfer = reading->transfer;
         stage->finished = (struct reading *)reading->item.next;
         remove_reading(reading);
+        marks_forget(&stage->marks, transfer);
         if (transfer->outcome == TRANSFER_PENDING)
             transfer->outcome = TRANSFER_SENT;
         stage->setup.finish(stage->setup.context, transfer);
@@ -382,21 +471,26 @@ static bool work(struct read_stage *stage, uint64_t *deadline_ns)
 {
     enum plan_result result;
     uint64_t now_ns = clock_monotonic_ns();
+    if (stage->later_ns <= now_ns)
+        stage->later_ns = UINT64_MAX;
     bool progress = take_mail(stage, now_ns);
     progress |= take_pieces(stage, now_ns);
+    marks_move(&stage->marks, stage->setup.lanes);
     progress |= finish_sent(stage);
+    progress |= read_all_aside(stage, now_ns);
     while ((result = plan(stage, now_ns)) == PLAN_PROGRESS)
         progress = true;
     fetch_submit(stage->fetch);
     *deadline_ns = UINT64_MAX;
     if (result == PLAN_NOTHING)
-        flush(stage);
-    if (result == PLAN_NOTHING || stage->open != NULL) {
-        *deadline_ns = schedule_deadline_ns(&stage->schedule);
-        if (stage->later_ns < *deadline_ns)
-            *deadline_ns = stage->later_ns;
+        progress |= flush(stage, now_ns);
+    if (result == PLAN_NOTHING || stage->packing.open != NULL) {
+        uint64_t heal_ns = packing_is_free(&stage->packing) ? idle_ready_ns(&stage->idle) : UINT64_MAX;
+        *deadline_ns = schedule_deadline_ns(&stage->schedule, now_ns, heal_ns);
     }
-    progress |= hand_over(stage);
+    if (stage->later_ns < *deadline_ns)
+        *deadline_ns = stage->later_ns;
+    progress |= packing_hand_over(&stage->packing);
     return progress;
 }
 
@@ -431,6 +525,13 @@ static void run(void *context)
     destroy_all(stage);
 }
 
+static void free_stage(struct read_stage *stage)
+{
+    sem_destroy(&stage->started);
+    aside_destroy(stage->aside);
+    free(stage);
+}
+
 enum status read_start(const struct read_setup *setup, struct read_stage **stage)
 {
     const struct config *config = setup->config;
@@ -438,10 +539,15 @@ enum status read_start(const struct read_setup *setup, struct read_stage **stage
     struct read_stage *made = calloc(1, sizeof *made);
     assert(made != NULL);
     made->setup = *setup;
-    made->capacity = (size_t)config->source_symbols * config->symbol_size;
     made->all.next = made->all.previous = &made->all;
     made->later_ns = UINT64_MAX;
-    schedule_init(&made->schedule, setup->group_span_ns);
+    made->datagram_bits = datagram_wire_bits(config->symbol_size, socket_address_is_ipv6(&config->peer));
+    packing_init(&made->packing, config, setup->lanes);
+    schedule_init(&made->schedule, setup->group_span_ns, config->share);
+    idle_init(&made->idle, config->rate_bits_per_s, config->idle_share > 0 ? config->idle_share : IDLE_SHARE_DEFAULT,
+              clock_monotonic_ns());
+    made->aside = aside_create();
+    marks_init(&made->marks, config->lanes, made->packing.capacity * config->depth / 2);
     sem_init(&made->started, 0, 0);
     enum status status = worker_start("read", run, made, &made->worker);
     if (status == STATUS_OK) {
@@ -453,8 +559,7 @@ enum status read_start(const struct read_setup *setup, struct read_stage **stage
     }
     if (status != STATUS_OK) {
         worker_join(made->worker);
-        sem_destroy(&made->started);
-        free(made);
+        free_stage(made);
         return status;
     }
     *stage = made;
@@ -473,6 +578,5 @@ void read_stop(struct read_stage *stage)
     atomic_store(&stage->stopping, true);
     doorbell_ring(stage->setup.bell);
     worker_join(stage->worker);
-    sem_destroy(&stage->started);
-    free(stage);
+    free_stage(stage);
 }

@@ -4,20 +4,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/checksum.h"
 #include "proto/manifest.h"
+#include "sender/artifact.h"
 
 enum {
-    SEQUENTIAL_FROM = 1 << 20, /* files larger than this are worth a hint to read ahead */
-    DROP_FROM = 64 << 20,      /* files larger than this do not stay in the page cache */
+    DROP_FROM = 64 << 20, /* files larger than this do not stay in the page cache */
     DROP_EACH = 8 << 20,
 };
 
@@ -53,6 +50,7 @@ void reading_destroy(struct reading *reading)
         return;
     if (reading->fd >= 0)
         close(reading->fd);
+    resend_destroy(reading->resend);
     digest_destroy(reading->digest);
     checksum_destroy(reading->checksum);
     free(reading);
@@ -70,22 +68,14 @@ static void give_up(struct reading *reading, size_t entry, enum transfer_outcome
              transfer->listing->entries[entry].path);
 }
 
-static bool is_as_listed(const struct stat *now, const struct listing_entry *entry)
-{
-    return S_ISREG(now->st_mode) && now->st_ino == entry->inode && (uint64_t)now->st_size == entry->size &&
-           (int64_t)now->st_mtim.tv_sec * 1000000000 + now->st_mtim.tv_nsec == entry->mtime_ns &&
-           (int64_t)now->st_ctim.tv_sec * 1000000000 + now->st_ctim.tv_nsec == entry->ctime_ns;
-}
-
 static enum reading_result open_failed(struct reading *reading, int error)
 {
-    switch (error) {
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM:
-    case EINTR:
-    case EAGAIN:
+    if (artifact_error_passes(error))
         return READING_LATER;
+    switch (error) {
+    case ESTALE:
+        give_up(reading, reading->entry, TRANSFER_RETURNED, "changed while it was read", "not what the scan saw");
+        return READING_ENDED;
     case ENOENT:
     case ENOTDIR:
     case ELOOP:
@@ -98,25 +88,12 @@ static enum reading_result open_failed(struct reading *reading, int error)
     }
 }
 
-/* Opened without waiting, so that a FIFO put in its place can't stop the stage. */
 static enum reading_result open_file(struct reading *reading)
 {
-    const struct listing_entry *entry = &reading->transfer->listing->entries[reading->entry];
-    const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    struct stat now;
-    int fd = (int)syscall(SYS_openat2, reading->transfer->directory_fd, entry->path, &how, sizeof how);
+    const struct transfer *transfer = reading->transfer;
+    int fd = artifact_open(transfer->directory_fd, &transfer->listing->entries[reading->entry]);
     if (fd < 0)
-        return open_failed(reading, errno);
-    if (fstat(fd, &now) != 0 || !is_as_listed(&now, entry)) {
-        close(fd);
-        give_up(reading, reading->entry, TRANSFER_RETURNED, "changed while it was read", "not what the scan saw");
-        return READING_ENDED;
-    }
-    int flags = fcntl(fd, F_GETFL);
-    (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-    if (entry->size > SEQUENTIAL_FROM)
-        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        return open_failed(reading, -fd);
     reading->fd = fd;
     return READING_DATA;
 }
@@ -167,6 +144,7 @@ bool reading_planned(struct reading *reading, uint32_t size)
 {
     reading->pieces++;
     reading->offset += size;
+    reading->position += size;
     if (reading->offset < reading->transfer->listing->entries[reading->entry].size)
         return false;
     reading->fd = -1;
@@ -174,6 +152,21 @@ bool reading_planned(struct reading *reading, uint32_t size)
     reading->entry++;
     reading->artifact++;
     return true;
+}
+
+bool reading_catches_up(const struct reading *reading)
+{
+    return !reading->ended && reading->position < reading->transfer->resume_at;
+}
+
+uint32_t reading_catch_up_size(const struct reading *reading, uint32_t limit)
+{
+    uint64_t left = reading->transfer->listing->entries[reading->entry].size - reading->offset;
+    uint64_t chunk_left = CHUNK_SIZE - reading->offset % CHUNK_SIZE;
+    uint64_t known_left = reading->transfer->resume_at - reading->position;
+    uint64_t size = left < chunk_left ? left : chunk_left;
+    size = known_left < size ? known_left : size;
+    return size < limit ? (uint32_t)size : limit;
 }
 
 static void drop_behind(struct reading *reading, int fd, uint64_t end)

@@ -7,22 +7,29 @@
 
 #include "common/digest.h"
 #include "proto/frame.h"
+#include "sender/resend.h"
 #include "sender/schedule.h"
 #include "sender/transfer.h"
 
 /*
  * One transfer in the read stage: where it is in its listing, the hashes of what has been read, and how far the copies
- * of its manifest are. Opens and closes the files; the reads themselves are fetch.h's. One thread.
+ * of its manifest are. Opens and closes the files; the reads themselves are fetch.h's. What a transfer sent before a
+ * restart (resume_at) is read once more, aside, to be hashed. A transfer that has its manifest at the start is read by
+ * resend.h instead. One thread.
  */
 struct reading {
     struct schedule_item item; /* first member */
     struct reading *previous, *next;
     struct transfer *transfer;
+    bool sealed;           /* it came with its manifest */
+    uint64_t repeat_of;    /* of its blocks */
+    struct resend *resend; /* NULL until it begins, and when it has no manifest yet */
 
     /* Position of planning. */
     size_t entry;      /* of the listing */
     uint32_t artifact; /* index of the file at or behind that entry */
     uint64_t offset;   /* in that file */
+    uint64_t position; /* in the transfer: bytes planned */
     int fd;            /* of it; -1 when not open */
     unsigned pieces;   /* planned and not yet taken */
     bool ended;        /* no more data is planned: all was, or it was given up */
@@ -58,6 +65,10 @@ enum reading_result reading_next(struct reading *reading, struct frame_data *dat
 /* `size` bytes from there on were planned as one piece. True when it is the last of the file, which then is the
  * piece's to close. */
 bool reading_planned(struct reading *reading, uint32_t size);
+/* Whether what comes next has left before a restart, and is only to be hashed; then also how much of it may be the next
+ * piece (after reading_next()). */
+bool reading_catches_up(const struct reading *reading);
+uint32_t reading_catch_up_size(const struct reading *reading, uint32_t limit);
 /* Takes the bytes of a piece that has landed, in order. */
 void reading_take(struct reading *reading, const uint8_t *bytes, uint32_t size, uint64_t offset, int fd);
 /* A piece failed: `error` as in struct fetch_piece. */

@@ -17,6 +17,7 @@
 #include "proto/identity.h"
 #include "sender/filing.h"
 #include "sender/printable.h"
+#include "sender/witness.h"
 
 enum { SHOWN_SIZE = 128, REASON_SIZE = CLAIM_MESSAGE_SIZE };
 
@@ -48,6 +49,19 @@ static bool is_in(int directory_fd, const struct ledger_transfer *row, bool *tre
         return false;
     *tree = S_ISDIR(meta.st_mode);
     return true;
+}
+
+/* What the last run did of which nobody knows whether it could record it; once more is better than never. */
+static void witness(const struct claim *claim, const struct ledger_transfer *row, enum audit_event event,
+                    const char *detail)
+{
+    struct audit_entry entry;
+    uint8_t chain_id[CHAIN_ID_SIZE];
+    if (audit_was_recorded(claim->audit, event, row->id))
+        return;
+    ledger_chain_id(claim->ledger, chain_id);
+    witness_row(&entry, event, row, chain_id, detail != NULL ? detail : "found at the start");
+    witness_record(claim->audit, &entry, 1);
 }
 
 static enum status set_state(const struct claim *claim, const struct ledger_transfer *row, enum ledger_state state,
@@ -88,7 +102,10 @@ static enum status resume(const struct claim *claim, const struct ledger_transfe
         transfer_destroy(transfer);
         return STATUS_SYSTEM;
     }
+    if (row->state == LEDGER_CLAIMING)
+        witness(claim, row, AUDIT_ACCEPTED, NULL);
     if (!claim_list(claim, transfer, reason)) {
+        witness(claim, row, AUDIT_REFUSED, reason);
         char name[SHOWN_SIZE];
         log_warning("%s/%s is refused: %s", row->channel, printable_name(row->name, name, sizeof name), reason);
         status = filing_refuse(claim->dirs, row->id, row->name, reason);
@@ -98,7 +115,12 @@ static enum status resume(const struct claim *claim, const struct ledger_transfe
         result->refused++;
         return status;
     }
+    if (memcmp(transfer->fingerprint, row->fingerprint, sizeof row->fingerprint) == 0 &&
+        row->mark <= transfer->total_bytes)
+        transfer->resume_at = row->mark;
+    atomic_store(&transfer->mark, transfer->resume_at);
     if (row->state == LEDGER_SEALED) {
+        witness(claim, row, AUDIT_SEALED, NULL);
         status = ledger_signed_bytes(claim->ledger, row->sequence, &transfer->signed_bytes, &transfer->signed_size,
                                      transfer->manifest_hash);
     } else {
@@ -118,16 +140,23 @@ static enum status settle_row(const struct claim *claim, const struct ledger_tra
     bool tree;
     if (is_in(claim->dirs->sending, row, &tree))
         return resume(claim, row, result);
-    if (is_in(claim->dirs->failed, row, &tree))
+    if (is_in(claim->dirs->failed, row, &tree)) {
+        witness(claim, row, AUDIT_REFUSED, NULL);
         return set_state(claim, row, LEDGER_FAILED, 0, NULL);
-    if (row->state != LEDGER_SEALED)
+    }
+    if (row->state != LEDGER_SEALED) {
+        witness(claim, row, AUDIT_RETURNED, NULL);
         return set_state(claim, row, LEDGER_RETURNED, 0, NULL);
-    if (is_in(claim->dirs->sent, row, &tree))
+    }
+    if (is_in(claim->dirs->sent, row, &tree)) {
+        witness(claim, row, AUDIT_SENT, NULL);
         return set_state(claim, row, LEDGER_SENT, 0, NULL);
+    }
     char name[SHOWN_SIZE];
     log_error("%s/%s, sequence %" PRIu64 ", was removed from .sending before it was sent completely; the high side may "
               "lack it: drop it again",
               row->channel, printable_name(row->name, name, sizeof name), row->sequence);
+    witness(claim, row, AUDIT_REFUSED, "removed from .sending before it was sent completely");
     return set_state(claim, row, LEDGER_FAILED, 0, "removed from .sending");
 }
 

@@ -13,8 +13,8 @@
  * once at the start, before anything is claimed.
  *
  *     ledger says        item is                          then
- *     CLAIMING, CLAIMED  in .sending/ID                   sent anew
- *     SEALED             in .sending/ID                   sent again with the same sequence and signed bytes
+ *     CLAIMING, CLAIMED  in .sending/ID                   sent, from the recorded mark on when it is what it was
+ *     SEALED             in .sending/ID                   likewise, with the same sequence and signed bytes
  *     SEALED             in .sent/ID                      SENT
  *     any of these       in .failed/ID                    FAILED
  *     any of these       nowhere                          RETURNED (FAILED when it has a sequence number)

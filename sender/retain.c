@@ -6,28 +6,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "common/clock.h"
 #include "common/durable.h"
 #include "common/log.h"
 #include "proto/identity.h"
+#include "sender/expire.h"
+#include "sender/ledger_again.h"
+#include "sender/ledger_replay.h"
+#include "sender/witness.h"
 
 #define INTERVAL_NS    (60 * CLOCK_SECOND_NS)
 #define INTERVAL_BYTES (UINT64_C(1) << 30)
+#define KNOWN_NS       (INT64_C(90) * 86400 * (int64_t)CLOCK_SECOND_NS) /* how long the ledger knows what is gone */
 
-enum { REMOVE_MAX = 1000 /* in one pass; the rest in the next */ };
+enum { REMOVE_MAX = 1000 /* in one pass; the rest in the next */, STUCK_MAX = 10, PRUNE_MAX = 1000 };
 
 struct kept {
     uint8_t id[TRANSFER_ID_SIZE];
-    int64_t finished_at_ns;
-    uint64_t bytes;
+    uint64_t sequence;
+    bool gone; /* removed in this pass */
 };
 
+/* What is kept, oldest first, and what is decided about it. */
 struct list {
+    const struct retain_pass *pass;
     struct kept *kept;
+    struct expire_item *items;
     size_t count, capacity;
-    uint64_t bytes;
 };
+
+static bool is_held(const struct retain_pass *pass, uint64_t sequence)
+{
+    for (size_t i = 0; i < pass->held_count; i++)
+        if (pass->held[i] == sequence)
+            return true;
+    return false;
+}
 
 static void collect(const struct ledger_transfer *transfer, void *context)
 {
@@ -35,63 +51,121 @@ static void collect(const struct ledger_transfer *transfer, void *context)
     if (list->count == list->capacity) {
         list->capacity = list->capacity == 0 ? 256 : 2 * list->capacity;
         list->kept = reallocarray(list->kept, list->capacity, sizeof *list->kept);
-        assert(list->kept != NULL);
+        list->items = reallocarray(list->items, list->capacity, sizeof *list->items);
+        assert(list->kept != NULL && list->items != NULL);
     }
-    struct kept *kept = &list->kept[list->count++];
+    struct kept *kept = &list->kept[list->count];
     memcpy(kept->id, transfer->id, TRANSFER_ID_SIZE);
-    kept->finished_at_ns = transfer->finished_at_ns;
-    kept->bytes = transfer->bytes;
-    list->bytes += transfer->bytes;
+    kept->sequence = transfer->sequence;
+    kept->gone = false;
+    list->items[list->count++] =
+        (struct expire_item){.channel = config_channel_find(list->pass->claim->config, transfer->channel),
+                             .finished_at_ns = transfer->finished_at_ns,
+                             .bytes = transfer->bytes,
+                             .held = is_held(list->pass, transfer->sequence)};
 }
 
-static int compare_finished(const void *a, const void *b)
-{
-    const struct kept *x = a, *y = b;
-    return (x->finished_at_ns > y->finished_at_ns) - (x->finished_at_ns < y->finished_at_ns);
-}
+enum removal { REMOVED, STUCK, WANTED, UNRECORDED };
 
-static bool is_expired(const struct config *config, const struct kept *kept, uint64_t bytes, int64_t now_ns)
+static enum removal remove_one(const struct claim *claim, const struct kept *kept, struct retain_result *result)
 {
-    return bytes > config->retain_bytes ||
-           (now_ns > kept->finished_at_ns && (uint64_t)(now_ns - kept->finished_at_ns) > config->retain_ns);
-}
-
-void retain_run(const struct claim *claim, int64_t now_ns, struct retain_result *result)
-{
-    struct list list = {0};
-    *result = (struct retain_result){0};
-    if (ledger_each(claim->ledger, LEDGER_SENT, collect, &list) != STATUS_OK)
-        goto cleanup;
-    if (list.count > 0)
-        qsort(list.kept, list.count, sizeof *list.kept, compare_finished);
-    result->kept = list.count;
-    for (size_t i = 0; i < list.count && result->removed < REMOVE_MAX; i++) {
-        struct ledger_change change = {.state = LEDGER_EXPIRED};
-        char id[TRANSFER_ID_TEXT_SIZE];
-        if (!is_expired(claim->config, &list.kept[i], list.bytes, now_ns))
-            break;
-        identity_transfer_text(list.kept[i].id, id);
-        memcpy(change.id, list.kept[i].id, TRANSFER_ID_SIZE);
-        if (durable_remove_tree(claim->dirs->sent, id) != STATUS_OK) {
-            result->stuck = true;
-            snprintf(result->message, sizeof result->message, "remove %s/.sent/%s, which the sender can't: %s",
-                     claim->dirs->path, id, strerror(errno));
-            continue;
-        }
-        if (ledger_apply(claim->ledger, &change, 1) != STATUS_OK)
-            break;
-        list.bytes -= list.kept[i].bytes;
-        result->kept--;
-        result->removed++;
+    struct ledger_change change = {.state = LEDGER_EXPIRED};
+    char id[TRANSFER_ID_TEXT_SIZE];
+    bool due = false;
+    if (ledger_replay_is_due(claim->ledger, kept->sequence, &due) != STATUS_OK || due)
+        return WANTED;
+    identity_transfer_text(kept->id, id);
+    memcpy(change.id, kept->id, TRANSFER_ID_SIZE);
+    if (durable_remove_tree(claim->dirs->sent, id) != STATUS_OK) {
+        result->stuck = true;
+        snprintf(result->message, sizeof result->message, "remove %s/.sent/%s, which the sender can't: %s",
+                 claim->dirs->path, id, strerror(errno));
+        return STUCK;
     }
-    result->kept_bytes = list.bytes;
+    uint8_t chain_id[CHAIN_ID_SIZE];
+    ledger_chain_id(claim->ledger, chain_id);
+    struct audit_entry entry = {
+        .event = AUDIT_EXPIRED, .transfer_id = kept->id, .chain_id = chain_id, .sequence = kept->sequence};
+    audit_note(claim->audit, &entry);
+    return ledger_apply(claim->ledger, &change, 1) == STATUS_OK ? REMOVED : UNRECORDED;
+}
 
-cleanup:
+/* Removes what was chosen for `reason`, oldest first. False when the choice is to be made anew: one of them stays. */
+static bool remove_for(struct list *list, enum expire_reason reason, unsigned *stuck, struct retain_result *result)
+{
+    for (size_t i = 0; i < list->count && result->removed < REMOVE_MAX; i++) {
+        if (list->items[i].reason != reason)
+            continue;
+        enum removal removal = remove_one(list->pass->claim, &list->kept[i], result);
+        list->items[i].held = removal == STUCK || removal == WANTED;
+        *stuck += removal == STUCK;
+        if (list->items[i].held)
+            return false;
+        list->kept[i].gone = true;
+        result->removed += removal == REMOVED;
+    }
+    return true;
+}
+
+/* Takes what was removed off the list. */
+static void compact(struct list *list)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->kept[i].gone)
+            continue;
+        list->kept[count] = list->kept[i];
+        list->items[count++] = list->items[i];
+    }
+    list->count = count;
+}
+
+static void remove_chosen(struct list *list, struct retain_result *result)
+{
+    unsigned stuck = 0;
+    for (bool settled = false; !settled && stuck < STUCK_MAX && result->removed < REMOVE_MAX;) {
+        uint64_t free_bytes = list->pass->free_bytes(list->pass->claim);
+        result->free_missing =
+            expire_choose(list->pass->claim->config, list->items, list->count, list->pass->now_ns, free_bytes);
+        settled = true;
+        for (int reason = EXPIRE_AGE; settled && reason < EXPIRE_REASON_COUNT; reason++)
+            settled = remove_for(list, (enum expire_reason)reason, &stuck, result);
+        compact(list);
+    }
+}
+
+uint64_t retain_free_bytes(const struct claim *claim)
+{
+    struct statvfs facts;
+    if (fstatvfs(claim->dirs->sent, &facts) != 0)
+        return UINT64_MAX / 2;
+    return (uint64_t)facts.f_bavail * facts.f_frsize;
+}
+
+void retain_run(const struct retain_pass *pass, struct retain_result *result)
+{
+    struct list list = {.pass = pass};
+    size_t pruned = 0;
+    *result = (struct retain_result){0};
+    if (ledger_each_sent(pass->claim->ledger, collect, &list) == STATUS_OK) {
+        remove_chosen(&list, result);
+        result->kept = list.count;
+        for (size_t i = 0; i < list.count; i++)
+            result->kept_bytes += list.items[i].bytes;
+    }
+    int64_t known_ns = KNOWN_NS;
+    if (pass->claim->config->retain_ns > (uint64_t)KNOWN_NS / 2 && pass->claim->config->retain_ns < INT64_MAX / 4)
+        known_ns = 2 * (int64_t)pass->claim->config->retain_ns;
+    if (pass->now_ns > known_ns &&
+        ledger_prune(pass->claim->ledger, pass->now_ns - known_ns, PRUNE_MAX, &pruned) == STATUS_OK && pruned > 0)
+        log_info("the ledger forgot %zu transfers that are gone for long", pruned);
     free(list.kept);
+    free(list.items);
 }
 
 struct retain {
-    const struct claim *claim;
+    struct retain_pass pass;
+    uint64_t held[RETAIN_HELD];
     uv_loop_t *loop;
     uv_work_t work;
     void (*done)(void *context);
@@ -107,7 +181,7 @@ struct retain *retain_create(const struct claim *claim, uv_loop_t *loop, void (*
 {
     struct retain *retain = calloc(1, sizeof *retain);
     assert(retain != NULL);
-    *retain = (struct retain){.claim = claim,
+    *retain = (struct retain){.pass = {.claim = claim, .held = retain->held, .free_bytes = retain_free_bytes},
                               .loop = loop,
                               .work = {.data = retain},
                               .done = done,
@@ -126,8 +200,7 @@ void retain_destroy(struct retain *retain)
 static void work(uv_work_t *request)
 {
     struct retain *retain = request->data;
-    int64_t now_ns = retain->realtime_start_ns + (int64_t)(clock_monotonic_ns() - retain->monotonic_start_ns);
-    retain_run(retain->claim, now_ns, &retain->working);
+    retain_run(&retain->pass, &retain->working);
 }
 
 static void after_work(uv_work_t *request, int result)
@@ -143,13 +216,18 @@ static void after_work(uv_work_t *request, int result)
     retain->done(retain->context);
 }
 
-void retain_if_due(struct retain *retain, uint64_t now_ns)
+void retain_if_due(struct retain *retain, const uint64_t *held, size_t held_count, uint64_t now_ns)
 {
+    assert(held_count <= RETAIN_HELD);
     if (retain->busy || (now_ns < retain->next_ns && retain->sent_bytes < INTERVAL_BYTES))
         return;
     retain->next_ns = now_ns + INTERVAL_NS;
     retain->sent_bytes = 0;
     retain->busy = true;
+    retain->pass.now_ns = retain->realtime_start_ns + (int64_t)(now_ns - retain->monotonic_start_ns);
+    retain->pass.held_count = held_count;
+    if (held_count > 0)
+        memcpy(retain->held, held, held_count * sizeof held[0]);
     int result = uv_queue_work(retain->loop, &retain->work, work, after_work);
     assert(result == 0);
     (void)result;

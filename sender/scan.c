@@ -353,3 +353,20 @@ bool scan_same(const struct listing *before, const struct listing *after, char d
              what);
     return false;
 }
+
+void scan_fingerprint(const struct listing *listing, uint8_t fingerprint[static CHECKSUM128_SIZE])
+{
+    struct checksum *checksum = checksum_create();
+    for (size_t i = 0; i < listing->count; i++) {
+        const struct listing_entry *entry = &listing->entries[i];
+        const char *target = entry->target != NULL ? entry->target : "";
+        const uint64_t numbers[] = {entry->size,  (uint64_t)entry->mtime_ns, (uint64_t)entry->ctime_ns,
+                                    entry->inode, (uint64_t)entry->kind,     entry->executable};
+        checksum_update(checksum, numbers, sizeof numbers);
+        /* With their NULs, so that no two lists of entries look alike. */
+        checksum_update(checksum, entry->path, strlen(entry->path) + 1);
+        checksum_update(checksum, target, strlen(target) + 1);
+    }
+    checksum_final(checksum, fingerprint);
+    checksum_destroy(checksum);
+}

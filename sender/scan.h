@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/checksum.h"
 #include "common/status.h"
 #include "proto/manifest.h"
 #include "sender/config.h"
@@ -41,6 +42,8 @@ MUST_CHECK enum status scan_item(int directory_fd, const char *name, enum config
 /* Whether two listings name the same paths with the same kind, size, inode, mtime and ctime; else `difference` names
  * the first that differs. */
 bool scan_same(const struct listing *before, const struct listing *after, char difference[static 400]);
+/* XXH3-128 over all that scan_same() compares: tells after a restart whether an item is what it was. */
+void scan_fingerprint(const struct listing *listing, uint8_t fingerprint[static CHECKSUM128_SIZE]);
 void scan_listing_destroy(struct listing *listing);
 
 #endif

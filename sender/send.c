@@ -22,7 +22,7 @@
 #include "sender/pace.h"
 
 #define TRAIN_SPAN_NS    CLOCK_MILLISECOND_NS         /* most that one train takes on the link */
-#define BURST_SPAN_NS    (2 * CLOCK_MILLISECOND_NS)   /* train and credit together */
+#define CREDIT_NS        (25 * CLOCK_MILLISECOND_NS)  /* lateness that is made up for */
 #define CARRIER_LOOK_NS  (100 * CLOCK_MILLISECOND_NS) /* between two looks for a carrier that was lost */
 #define BEAT_PATIENCE_NS (250 * CLOCK_MILLISECOND_NS) /* that a beat waits for the end of a group */
 enum {
@@ -66,7 +66,7 @@ struct send_stage {
     uint64_t look_ns;      /* when to look for it again */
 
     struct send_counters counters; /* the thread's; published below */
-    _Atomic uint64_t published[8];
+    _Atomic uint64_t published[9];
     atomic_int last_errno;
 };
 
@@ -89,7 +89,7 @@ static void publish(struct send_stage *stage)
     train_counters(stage->yard, &trains);
     const uint64_t values[] = {trains.datagrams,           stage->counters.blocks, stage->counters.groups,
                                trains.wire_bytes,          trains.errors,          trains.message_too_long,
-                               stage->counters.heartbeats, trains.last_error_ns};
+                               stage->counters.heartbeats, trains.last_error_ns,   trains.segmentation_refused};
     _Static_assert(sizeof values == sizeof stage->published, "every counter has its place");
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         atomic_store_explicit(&stage->published[i], values[i], memory_order_relaxed);
@@ -98,7 +98,7 @@ static void publish(struct send_stage *stage)
 
 void send_counters(const struct send_stage *stage, struct send_counters *counters)
 {
-    uint64_t values[8];
+    uint64_t values[9];
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         values[i] = atomic_load_explicit(&stage->published[i], memory_order_relaxed);
     *counters = (struct send_counters){.datagrams = values[0],
@@ -109,6 +109,7 @@ void send_counters(const struct send_stage *stage, struct send_counters *counter
                                        .message_too_long = values[5],
                                        .heartbeats = values[6],
                                        .last_error_ns = values[7],
+                                       .segmentation_refused = values[8],
                                        .last_errno = atomic_load_explicit(&stage->last_errno, memory_order_relaxed)};
 }
 
@@ -179,6 +180,7 @@ static void end_sending(struct send_stage *stage, uint64_t now_ns)
         publish(stage);
         atomic_fetch_add(&lane->sent, first_time);
     }
+    atomic_store(&lane->settled, group_settled(&stage->set));
     doorbell_ring(lane->read_bell);
 }
 
@@ -411,8 +413,7 @@ static void run(void *context)
     uint64_t datagram_ns =
         pace_span_ns(stage->rate_bits_per_s, datagram_wire_bits(stage->setup.config->symbol_size, ipv6));
     /* At low rates a train is one datagram, and another one may be made up for. */
-    pace_init(&stage->pace, stage->rate_bits_per_s,
-              datagram_ns > TRAIN_SPAN_NS ? datagram_ns : BURST_SPAN_NS - TRAIN_SPAN_NS, now_ns);
+    pace_init(&stage->pace, stage->rate_bits_per_s, datagram_ns > CREDIT_NS ? datagram_ns : CREDIT_NS, now_ns);
     stage->codes = fec_cache_create();
     stage->yard = train_create(&stage->ring, stage->fd, &stage->to, stage->key);
     stage->beat_due_ns = now_ns;

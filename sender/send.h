@@ -29,7 +29,8 @@ struct send_setup {
 
 struct send_counters {
     uint64_t datagrams, blocks, groups, wire_bytes, errors, message_too_long;
-    uint64_t heartbeats; /* that have left */
+    uint64_t heartbeats;           /* that have left */
+    uint64_t segmentation_refused; /* how often trains had to be sent as single datagrams for a while */
     uint64_t last_error_ns;
     int last_errno;
 };

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/statusfile.h"
+#include "common/units.h"
 #include "proto/identity.h"
 #include "sender/overflow.h"
 #include "sender/printable.h"
@@ -128,24 +129,72 @@ static const char *stage_text(int stage)
     }
 }
 
+static const char *kind_text(enum transfer_kind kind)
+{
+    switch (kind) {
+    case TRANSFER_FRESH:
+        return "fresh";
+    case TRANSFER_REPLAY:
+        return "replay";
+    case TRANSFER_HEAL:
+        break;
+    }
+    return "heal";
+}
+
+static json_t *transfer_json(const struct transfer *transfer)
+{
+    char id[TRANSFER_ID_TEXT_SIZE];
+    json_t *one = json_object();
+    identity_transfer_text(transfer->id, id);
+    json_object_set_new(one, "id", json_string(id));
+    json_object_set_new(one, "kind", json_string(kind_text(transfer->kind)));
+    set_text(one, "channel", transfer->channel);
+    set_text(one, "name", transfer->name);
+    if (transfer->kind != TRANSFER_FRESH)
+        set_count(one, "sequence", transfer->sequence);
+    set_count(one, "bytes_total", transfer->total_bytes);
+    set_count(one, "bytes_sent", atomic_load(&transfer->bytes_sent));
+    set_count(one, "artifact_count", transfer->artifact_count);
+    json_object_set_new(one, "state", json_string(stage_text(atomic_load(&transfer->announced_stage))));
+    return one;
+}
+
+/* Replays and heals first: there are few of them. */
 static json_t *sending_json(const struct status_facts *facts)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < facts->in_flight_count && i < SENDING_SHOWN; i++) {
-        const struct transfer *transfer = facts->in_flight[i];
-        char id[TRANSFER_ID_TEXT_SIZE];
-        json_t *one = json_object();
-        identity_transfer_text(transfer->id, id);
-        json_object_set_new(one, "id", json_string(id));
-        set_text(one, "channel", transfer->channel);
-        set_text(one, "name", transfer->name);
-        set_count(one, "bytes_total", transfer->total_bytes);
-        set_count(one, "bytes_sent", atomic_load(&transfer->bytes_sent));
-        set_count(one, "artifact_count", transfer->artifact_count);
-        json_object_set_new(one, "state", json_string(stage_text(atomic_load(&transfer->announced_stage))));
-        json_array_append_new(list, one);
-    }
+    for (size_t i = 0; i < facts->repeat.count; i++)
+        json_array_append_new(list, transfer_json(facts->repeat.transfers[i]));
+    for (size_t i = 0; i < facts->in_flight_count && i < SENDING_SHOWN; i++)
+        json_array_append_new(list, transfer_json(facts->in_flight[i]));
     return list;
+}
+
+static json_t *replays_json(const struct ledger_replay_summary *replays)
+{
+    json_t *root = json_object(), *requests = json_array();
+    set_count(root, "waiting", replays->waiting);
+    set_count(root, "waiting_now", replays->waiting_now);
+    set_count(root, "waiting_bytes", replays->waiting_bytes);
+    set_count(root, "done_total", replays->done_total);
+    set_count(root, "failed_total", replays->failed_total);
+    for (size_t i = 0; i < replays->request_count; i++) {
+        const struct ledger_request_shown *request = &replays->requests[i];
+        json_t *one = json_object();
+        set_text(one, "id", request->id);
+        set_text(one, "requester", request->requester);
+        set_text(one, "what", request->what);
+        set_time(one, "made_at", request->made_at_ns);
+        set_time(one, "taken_at", request->taken_at_ns);
+        set_count(one, "waiting", request->waiting);
+        set_count(one, "done", request->done);
+        set_count(one, "failed", request->failed);
+        set_text(one, "message", request->message);
+        json_array_append_new(requests, one);
+    }
+    json_object_set_new(root, "requests", requests);
+    return root;
 }
 
 struct waiting {
@@ -312,6 +361,8 @@ static void judge_spool(struct status_board *board, const struct status_facts *f
 
     judge(board, facts->counters.ledger_stalled, HEALTH_FAILED, "ledger_stalled", realtime_ns,
           "the ledger in the state directory can't be written, so nothing can be finished: make room, or see the log");
+    judge(board, facts->counters.audit_failed, HEALTH_FAILED, "audit_failed", realtime_ns,
+          "the audit log in the state directory can't be written, so nothing is claimed: make room, or see the log");
     snprintf(text, sizeof text, "%llu items can't be claimed; the first is %s", (unsigned long long)waiting->blocked,
              waiting->first);
     judge(board, waiting->blocked > 0, HEALTH_DEGRADED, "cannot_claim", realtime_ns, text);
@@ -329,8 +380,20 @@ static void judge_spool(struct status_board *board, const struct status_facts *f
     judge(board, facts->writers_unknown, HEALTH_DEGRADED, "writers_unknown", realtime_ns,
           "whether other users still write their files can't be told, so only the settle time is waited for: give the "
           "sender CAP_LEASE");
-    judge(board, facts->retain_message != NULL, HEALTH_DEGRADED, "retention_stuck", realtime_ns,
-          facts->retain_message != NULL ? facts->retain_message : "");
+}
+
+static void judge_kept(struct status_board *board, const struct status_facts *facts, int64_t realtime_ns)
+{
+    const struct retain_result *retain = facts->retain;
+    char text[LIMIT_REASON_LENGTH], missing[UNITS_TEXT_SIZE];
+    judge(board, retain->stuck, HEALTH_DEGRADED, "retention_stuck", realtime_ns, retain->message);
+    snprintf(text, sizeof text,
+             "the disk of %s lacks %s to retain_free, though nothing more of .sent may go: make room, or lower "
+             "retain_free",
+             board->config->spool, units_format_size(retain->free_missing, missing));
+    judge(board, retain->free_missing > 0, HEALTH_DEGRADED, "disk_low", realtime_ns, text);
+    judge(board, facts->repeat.stuck, HEALTH_DEGRADED, "replays_stuck", realtime_ns,
+          "requests for replays can't be taken up or begun at the moment and are tried again; the log says why");
 }
 
 static void measure_rate(struct status_board *board, uint64_t wire_bytes, uint64_t now_ns)
@@ -359,6 +422,7 @@ void status_board_write(struct status_board *board, const struct status_facts *f
     settle_each_waiting(facts->settle, add_waiting, &waiting);
     judge_link(board, facts, now_ns, realtime_ns);
     judge_spool(board, facts, &waiting, realtime_ns);
+    judge_kept(board, facts, realtime_ns);
 
     json_object_set_new(root, "state", json_string(facts->state));
     health_to_json(board->health, root);
@@ -382,7 +446,11 @@ void status_board_write(struct status_board *board, const struct status_facts *f
     json_object_set_new(root, "waiting", waiting.list);
     json_object_set_new(root, "refused", refused_json(board));
     json_object_set_new(root, "retained",
-                        json_pack("{s:I, s:I}", "count", (json_int_t)facts->retained_count, "bytes",
-                                  (json_int_t)facts->retained_bytes));
+                        json_pack("{s:I, s:I}", "count", (json_int_t)facts->retain->kept, "bytes",
+                                  (json_int_t)facts->retain->kept_bytes));
+    json_object_set_new(root, "replays", replays_json(facts->repeat.replays));
+    json_object_set_new(root, "healing",
+                        json_pack("{s:I, s:I}", "pending", (json_int_t)facts->repeat.heals_pending, "sent_total",
+                                  (json_int_t)facts->repeat.heals_total));
     statusfile_write(board->file, root, realtime_ns);
 }

@@ -8,6 +8,8 @@
 
 #include "sender/config.h"
 #include "sender/pipeline.h"
+#include "sender/repeat.h"
+#include "sender/retain.h"
 #include "sender/settle.h"
 #include "sender/spool.h"
 #include "sender/transfer.h"
@@ -28,8 +30,8 @@ struct status_facts {
     uint64_t sent_total, failed_total, returned_total;
     uint64_t last_sequence;
     uint64_t queue_depth, queue_bytes;
-    uint64_t retained_count, retained_bytes;
-    const char *retain_message; /* NULL: nothing is wrong */
+    const struct retain_result *retain;
+    struct repeat_facts repeat;
 };
 
 /* `config` is borrowed; sender and chain are printed in hex. */

@@ -18,6 +18,8 @@ enum {
     BACK_OFF_MAX_MS = 100,
     TOO_LONG_BACK_OFF_MS = 1000,
     LOG_INTERVAL_S = 10,
+    SEGMENT_AGAIN_MIN_S = 10, /* until segmentation is tried again; doubles up to: */
+    SEGMENT_AGAIN_MAX_S = 640,
     DATAGRAM_MAX = DATAGRAM_HEADER_SIZE + LIMIT_SYMBOL_SIZE,
 };
 
@@ -48,7 +50,9 @@ struct train_yard {
     const struct socket_address *to;
     struct linkkey *key;
     bool segmentation;
-    unsigned submitted; /* calls that the kernel has */
+    uint64_t segment_again_ns; /* when it is off: when to try it again */
+    unsigned segment_again_s;  /* 0: it has worked since it was last refused */
+    unsigned submitted;        /* calls that the kernel has */
     struct slot *filling;
     unsigned back_off_ms;
     bool failing; /* the newest call was refused, and said so */
@@ -205,13 +209,26 @@ static bool is_about_segmentation(const struct slot *slot, int error)
     return slot->segmented && (error == EINVAL || error == EIO || error == EOPNOTSUPP);
 }
 
+/* An interface that changes may refuse a train that was made for what it was before, so that it is tried again. */
+static void stop_segmentation(struct train_yard *yard, int error, uint64_t now_ns)
+{
+    if (yard->segment_again_s == 0)
+        log_notice("this path can't segment UDP (%s): sending datagrams one by one, at a higher cost; trying again "
+                   "from time to time",
+                   strerror(error));
+    yard->segment_again_s = yard->segment_again_s == 0 ? SEGMENT_AGAIN_MIN_S : 2 * yard->segment_again_s;
+    if (yard->segment_again_s > SEGMENT_AGAIN_MAX_S)
+        yard->segment_again_s = SEGMENT_AGAIN_MAX_S;
+    yard->segment_again_ns = now_ns + yard->segment_again_s * CLOCK_SECOND_NS;
+    yard->segmentation = false;
+    yard->counters.segmentation_refused++;
+}
+
 static void refused(struct train_yard *yard, struct slot *slot, unsigned message, int error, uint64_t now_ns)
 {
     if (is_about_segmentation(slot, error)) {
         if (yard->segmentation)
-            log_notice("this path can't segment UDP (%s): sending datagrams one by one, at a higher cost",
-                       strerror(error));
-        yard->segmentation = false;
+            stop_segmentation(yard, error, now_ns);
         launch(yard, slot);
         return;
     }
@@ -257,6 +274,10 @@ void train_completed(struct train_yard *yard, uint64_t user_data, int result, ui
     if (yard->failing)
         log_notice("sending works again");
     yard->failing = false;
+    if (slot->segmented && yard->segmentation && yard->segment_again_s != 0) {
+        log_notice("this path segments UDP again");
+        yard->segment_again_s = 0;
+    }
     yard->counters.datagrams += datagrams;
     yard->counters.wire_bytes +=
         datagrams * (datagram_wire_bits(slot->symbol_size, socket_address_is_ipv6(yard->to)) / 8);
@@ -266,6 +287,8 @@ void train_completed(struct train_yard *yard, uint64_t user_data, int result, ui
 void train_retry(struct train_yard *yard, uint64_t now_ns)
 {
     bool any = false;
+    if (!yard->segmentation && now_ns >= yard->segment_again_ns)
+        yard->segmentation = true;
     for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &yard->slots[i];
         if (!slot->busy || slot->failed == 0 || slot->retry_ns > now_ns)

@@ -25,8 +25,9 @@ enum {
 
 struct train_counters {
     uint64_t datagrams, wire_bytes;
-    uint64_t errors;           /* refusals that are tried again */
-    uint64_t message_too_long; /* EMSGSIZE */
+    uint64_t errors;               /* refusals that are tried again */
+    uint64_t message_too_long;     /* EMSGSIZE */
+    uint64_t segmentation_refused; /* how often segmentation was given up for a while */
     int last_errno;
     uint64_t last_error_ns;
 };
@@ -55,7 +56,7 @@ void train_go(struct train_yard *yard);
 
 /* A completion with user data below the limit. A cancelled call is not tried again. */
 void train_completed(struct train_yard *yard, uint64_t user_data, int result, uint64_t now_ns);
-/* Tries again what is due. */
+/* Tries again what is due, segmentation too. */
 void train_retry(struct train_yard *yard, uint64_t now_ns);
 /* When something is due to be tried again; UINT64_MAX: nothing. */
 uint64_t train_retry_ns(const struct train_yard *yard);

@@ -20,6 +20,7 @@ void transfer_destroy(struct transfer *transfer)
     if (transfer->directory_fd >= 0)
         close(transfer->directory_fd);
     scan_listing_destroy(transfer->listing);
+    free(transfer->ranges);
     free(transfer->sha256);
     free(transfer->chunk_hashes);
     free(transfer->signed_bytes);

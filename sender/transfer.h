@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/checksum.h"
 #include "common/mailbox.h"
 #include "proto/limits.h"
 #include "sender/config.h"
@@ -50,8 +51,9 @@ struct transfer {
     struct listing *listing;
     uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
     uint32_t artifact_count;
-    bool tree;    /* the item is a directory */
-    bool in_root; /* it was dropped in the spool itself, and goes back there */
+    bool tree;                             /* the item is a directory */
+    bool in_root;                          /* it was dropped in the spool itself, and goes back there */
+    uint8_t fingerprint[CHECKSUM128_SIZE]; /* of the listing (scan.h); stays readable by the control thread */
 
     /* Set at the start. */
     uint64_t resume_at; /* fresh: bytes of the transfer, in manifest order, that left before a restart: they are read to
@@ -77,7 +79,8 @@ struct transfer {
     enum transfer_outcome outcome;
     char reason[LIMIT_REASON_LENGTH + 1];
 
-    _Atomic uint64_t mark; /* bytes of the transfer, in manifest order, that have left on every lane; grows */
+    _Atomic uint64_t mark; /* bytes of the transfer, in manifest order, that have left on every lane, as far as they
+                              were asked for; grows; not of heals */
     _Atomic uint64_t bytes_sent; /* read and handed to the link, for the status */
     _Atomic int announced_stage; /* enum transfer_stage, for the status */
 };
