@@ -6,6 +6,7 @@
 # BUILD            build folder                                  (build)
 # FUZZ_SECONDS     fuzzing per target                            (60)
 # SIM_SEEDS        simulated runs; a tenth of them under ASan    (10000)
+# CRASH_KILLS      kills of the crash campaign                   (500)
 # DIODECAST_LONG   set: more of everything, and the long system tests
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -17,6 +18,8 @@ long=${DIODECAST_LONG:-}
 asan=$BUILD/san-address-undefined
 tsan=$BUILD/san-thread
 logs=$BUILD/check
+: "${CRASH_KILLS:=${long:+10000}}"
+: "${CRASH_KILLS:=500}"
 jobs=$(nproc)
 passed=0 failed=0 skipped=0
 
@@ -145,9 +148,10 @@ suite() {
     case $1 in
     unit) run_unit unit "$BUILD" tests/unit/*.c ;;
     unit-asan) run_unit unit-asan "$asan" tests/unit/*.c ;;
-    unit-tsan) run_unit unit-tsan "$tsan" tests/unit/test_threads.c ;;
+    unit-tsan) run_unit unit-tsan "$tsan" tests/unit/test_threads.c tests/unit/test_audit_threads.c ;;
     sim) run_command sim "$BUILD/tests/sim/sim" --seeds "$SIM_SEEDS" ;;
     sim-asan) run_command sim-asan "$asan/tests/sim/sim" --seeds $((SIM_SEEDS / 10)) ;;
+    crash) DIODECAST_BUILD=$BUILD run_command crash $python tests/crash/campaign.py --kills "$CRASH_KILLS" ;;
     fuzz) run_fuzz ;;
     system) run_pytest system "$BUILD" tests/system ;;
     system-asan) run_pytest system-asan "$asan" tests/system/test_transfer.py ;;
@@ -160,7 +164,7 @@ suite() {
 }
 
 mkdir -p "$logs"
-[ $# -gt 0 ] || set -- unit unit-asan unit-tsan sim sim-asan fuzz system system-asan system-tsan
+[ $# -gt 0 ] || set -- unit unit-asan unit-tsan sim sim-asan crash fuzz system system-asan system-tsan
 for name; do
     suite "$name"
 done

@@ -61,20 +61,40 @@ static void fail(const char *what)
     exit(EX_OSERR);
 }
 
-static double cpu_seconds(void)
+static double seconds_of(const struct timeval *time)
+{
+    return (double)time->tv_sec + (double)time->tv_usec / 1e6;
+}
+
+/* Not what getrusage() tells, which counts the time before exec too. */
+static long peak_kib(void)
+{
+    char line[128];
+    long kib = 0;
+    FILE *status = fopen("/proc/self/status", "re");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+            break;
+    if (status != NULL)
+        fclose(status);
+    return kib;
+}
+
+struct result {
+    const char *side;
+    uint64_t bytes, datagrams, damaged, wire_bytes;
+    uint64_t first_ns, last_ns;
+};
+
+static void report(const struct result *result)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static void report(const char *side, uint64_t bytes, uint64_t datagrams, uint64_t damaged, uint64_t first_ns,
-                   uint64_t last_ns)
-{
     printf("{\"side\": \"%s\", \"bytes\": %" PRIu64 ", \"datagrams\": %" PRIu64 ", \"damaged\": %" PRIu64
-           ", \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
-           side, bytes, datagrams, damaged, (double)(last_ns - first_ns) / 1e9, cpu_seconds());
+           ", \"wire_bytes\": %" PRIu64 ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"peak_kib\": %ld}\n",
+           result->side, result->bytes, result->datagrams, result->damaged, result->wire_bytes,
+           (double)(result->last_ns - result->first_ns) / 1e9,
+           seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime), peak_kib());
     fflush(stdout);
 }
 
@@ -201,7 +221,12 @@ static int run_sender(const struct options *options)
         train_send(&train, datagrams, 1);
     uint8_t sum[DIGEST_SIZE];
     digest_final(digest, sum);
-    report("send", bytes, sent, 0, start_ns, end_ns);
+    report(&(struct result){.side = "send",
+                            .bytes = bytes,
+                            .datagrams = sent,
+                            .wire_bytes = sent * train.datagram_wire_bits / 8,
+                            .first_ns = start_ns,
+                            .last_ns = end_ns});
     digest_destroy(digest);
     fec_destroy(fec);
     free(datagrams);
@@ -306,7 +331,12 @@ static int run_receiver(const struct options *options)
     sink.last_ns = clock_monotonic_ns();
     uint8_t sum[DIGEST_SIZE];
     digest_final(sink.digest, sum);
-    report("receive", sink.bytes, sink.datagrams, sink.damaged, sink.first_ns, sink.last_ns);
+    report(&(struct result){.side = "receive",
+                            .bytes = sink.bytes,
+                            .datagrams = sink.datagrams,
+                            .damaged = sink.damaged,
+                            .first_ns = sink.first_ns,
+                            .last_ns = sink.last_ns});
     digest_destroy(sink.digest);
     free(sink.block);
     free(buffer);

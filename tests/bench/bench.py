@@ -1,265 +1,290 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-Goodput of diodecast beside two yardsticks, all in one run on one machine: `raw` moves datagrams and looks at nothing, `pair` does
-what the bytes cost (see bare.c) and no more. For each a rate is searched that loses nothing and brings most; then all are measured
-in turns, so that a busy moment of the machine hits all of them. Absolute figures belong to the machine and the moment; what counts
-is the ratio to the pair, which is the median of the rounds' ratios.
+Measures diodecast beside yardsticks and a peer, all in one run on one machine. For each contender a rate is searched that loses
+nothing and brings most; then all take turns in rounds, so that a busy moment of the machine hits all of them. Absolute figures
+belong to the machine and the moment; what counts is the ratio to the pair, which is the median of the rounds' ratios.
+`raw`, `pair` and `udpcast` are told in contenders.py, what a run of diodecast is in pair.py.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "system"))
+import goals
+import links
+import machine
+import plots
+import rounds
+import stages
+import table
+import workloads
+from contenders import Bare, Udpcast
+from links import harness
+from pair import Diodecast, Wheel
+from workloads import GIB, MIB
 
-import harness  # noqa: E402
-import namespaces  # noqa: E402
-from waiting import Timeout, wait_until  # noqa: E402
-
-MIB = 1 << 20
-BARE = harness.BUILD / "tests" / "bench" / "bare"
-GIB = 1 << 30
-# Lossless at any rate of the search: two groups of the deepest interleaving, and as much again for a store that lags.
-RECEIVER_MEMORY = "256MiB"
-
-
-class Loopback:
-    """No namespaces, no root: the same kernel work without a device between."""
-
-    name, in_low, in_high, address = "loopback", [], [], "127.0.0.1"
-
-    def remove(self):
-        pass
+PARTS = ("throughput", "latency", "hold", "stages", "plots")
+RATES = {"raw": (1, 60), "pair": (0.5, 16), "udpcast": (0.2, Udpcast.MOST_GBIT), "bulk": (0.5, 10)}
+HOLD_SHARE = 0.8
+ROWS = ("raw", "pair", "udpcast", "bulk", "key", "lanes", "tree", "loose")
 
 
-def veth(directory, mtu, offload):
-    link = namespaces.Link(directory, mtu=mtu)
-    link.address = link.HIGH_ADDRESS
-    if offload:
-        link.run(link.low, "ethtool", "-K", "low", "tx-udp-segmentation", "on")
-    link.name = f"veth, UDP segmentation {'on' if offload else 'off'}"
-    return link
+class Plan:
+    """Sizes and counts of a whole or a quick run."""
+
+    def __init__(self, arguments):
+        quick = arguments.quick
+        self.runs = arguments.runs or (3 if quick else 5)
+        self.size = (arguments.size_mib or (128 if quick else 1024)) * MIB
+        self.search_size = min(self.size, (128 if quick else 512) * MIB)
+        self.steps = 3 if quick else 6
+        self.repeats = 1 if quick else 3
+        self.tree_files = arguments.tree_files or (500 if quick else 2000)
+        self.loose_files = arguments.loose_files or (1000 if quick else 5000)
+        self.model_size = (1 if quick else 10) * GIB
+        self.wheels = 3 if quick else 5
+        self.hold_size = (arguments.hold_mib or (256 if quick else 4096)) * MIB
+        self.plot_rates = 4 if quick else 9
+        self.mtus = arguments.mtu or [1500, 9000]
+        self.settings = [] if arguments.loopback else ([True] if quick else [False, True])
+        if arguments.offload:
+            self.settings = [word == "on" for word in arguments.offload]
+        self.rows = [row for row in ROWS if row in arguments.rows]
+        self.parts = arguments.parts
+
+    def estimate_s(self):
+        """Seconds, for two shared cores: about 3 Gbit/s in bulk, 0.9 for udpcast, 2 s to start and stop the daemons."""
+        count = len(self.mtus) * max(1, len(self.settings))
+        one = {"raw": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 100e6 + 0.5, "bulk": 2 + self.size / 350e6,
+               "key": 2 + self.size / 250e6, "lanes": 2 + self.size / 350e6, "tree": 2 + self.tree_files / 3000,
+               "loose": 2.5 + self.loose_files / 1500}
+        search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * self.steps * self.repeats * 0.7
+        total = 0
+        if "throughput" in self.parts:
+            total += count * (search + self.runs * (machine.LOOK_S + sum(one[row] for row in self.rows)))
+        if "latency" in self.parts:
+            total += count * (8 + self.wheels * 0.3)
+        if "throughput" not in self.parts and {"hold", "plots"} & set(self.parts):
+            total += count * one["bulk"] * self.search_size / self.size * self.steps * self.repeats * 0.7
+        if "hold" in self.parts:
+            total += count * self.runs * (2 + self.hold_size / 300e6)
+        if "plots" in self.parts:
+            total += len(self.mtus) * self.plot_rates * 4 + 11 * 8
+        if "stages" in self.parts:
+            total += len(self.mtus) * 15
+        return total + 10
 
 
-def artifact(path, size):
-    """Bytes that nothing can compress or deduplicate, the same in each run."""
-    with open("/dev/urandom", "rb") as source, open(path, "wb") as target:
-        block = source.read(4 * MIB)
-        for number in range(size // len(block)):
-            target.write(number.to_bytes(8, "little") + block[8:])
+def tell(text):
+    print(text, file=sys.stderr, flush=True)
 
 
-def cpu_seconds(program):
-    """Of all its threads so far."""
-    fields = Path(f"/proc/{program.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+class Bench:
+    def __init__(self, arguments, scratch):
+        self.plan, self.arguments, self.scratch = Plan(arguments), arguments, Path(scratch)
+        self.watch = machine.Watch()
+        self.command = "make bench" + (f" BENCH_OPTIONS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
+        self.result = {"command": self.command, "machine": {**machine.facts(), "rmem_max": links.raise_socket_buffer()},
+                       "throughput": [], "latency": [], "hold": [], "stages": [], "plots": {}}
+        self.loads = {}
+        self.best = {}  # (link name, MTU): rate of diodecast in bulk
 
+    def load(self, name):
+        """Made on first use."""
+        if name not in self.loads:
+            root = self.scratch / f"load-{name}"
+            root.mkdir()
+            self.loads[name] = {"bulk": lambda: workloads.bulk(root, self.plan.size),
+                                "search": lambda: workloads.bulk(root, self.plan.search_size),
+                                "tree": lambda: workloads.tree(root, self.plan.tree_files),
+                                "loose": lambda: workloads.loose(root, self.plan.loose_files),
+                                "wheel": lambda: workloads.wheel(root),
+                                "model": lambda: workloads.sparse(root, self.plan.model_size),
+                                "hold": lambda: workloads.sparse(root, self.plan.hold_size)}[name]()
+        return self.loads[name]
 
-def wire_bytes(mtu, header):
-    """One datagram with `header` before its symbol as Ethernet carries it, preamble and gap included; IPv4."""
-    symbol = (mtu - 28 - 80) // 16 * 16
-    return header + symbol + 28 + 38
+    def key(self):
+        path = self.scratch / "link.key"
+        if not path.exists():
+            harness.diodecast("keygen", "--link", path, check=0)
+        return path
 
+    def contender(self, name, link, load=None):
+        bulk = load or (self.load(name) if name in ("tree", "loose") else self.load("bulk"))
+        if name in ("raw", "pair"):
+            return Bare(name, link, self.scratch, bulk)
+        if name == "udpcast":
+            return Udpcast(link, self.scratch, bulk)
+        options = {"key": {"key": self.key()}, "lanes": {"lanes": self.arguments.lanes}}.get(name, {})
+        shown = {"key": "bulk, link key", "lanes": f"bulk, {self.arguments.lanes} lanes"}.get(name, name)
+        return Diodecast(shown, link, self.scratch, bulk, **options)
 
-class Bare:
-    """`raw` or `pair`: one run gives its goodput in Gbit/s and its costs, or None when something was lost."""
+    def search(self, name, link):
+        """(rate, what was tried). Ways of diodecast share the rate of its bulk."""
+        if self.arguments.rate and name not in ("raw", "pair", "udpcast"):
+            return self.arguments.rate, ()
+        if name not in RATES:
+            name = "bulk"
+        if name == "bulk" and (link.name, link.mtu) in self.best:
+            return self.best[link.name, link.mtu], ()
+        low, high = RATES[name]
+        contender = self.contender(name, link, self.load("search"))
+        rate, tried = rounds.best_rate(contender.run, low, high, self.plan.steps, self.plan.repeats, tell)
+        tell(f"  best rate of {name}: {rate:.2f} Gbit/s on the wire")
+        if name == "bulk":
+            self.best[link.name, link.mtu] = rate
+        return rate, tried
 
-    HEADER = 16
+    def throughput(self, link):
+        rows = [rounds.Row(self.contender(name, link), *self.search(name, link)) for name in self.plan.rows]
+        rounds.take_turns(rows, self.plan.runs, self.watch, f"{link.name}, MTU {link.mtu}", tell)
+        summary = rounds.summarize(rows, link)
+        self.result["throughput"] += summary
+        print(f"\n{link.name}, MTU {link.mtu}, {self.plan.size / MIB:.0f} MiB in bulk, medians of {self.plan.runs} runs in turns")
+        print(table.throughput(summary))
+        print(table.threads(summary, ("bulk", f"bulk, {self.arguments.lanes} lanes")), flush=True)
 
-    def __init__(self, kind, link, mtu, directory, source, size):
-        self.name, self.kind, self.link, self.mtu, self.size = kind, kind, link, mtu, size
-        self.source, self.target = source, Path(directory) / "bare.out"
+    def latency(self, link):
+        gbit = self.arguments.latency_rate
+        wheel = Wheel(link, self.scratch, self.load("wheel"), self.load("model"), gbit, self.plan.wheels)
+        self.watch.look(f"latency, {link.name}, MTU {link.mtu}")
+        row = {"link": link.name, "mtu": link.mtu, "rate_gbit": gbit, "own_ms": wheel.own_s() * 1000}
+        for name, beside in (("idle_ms", False), ("beside_ms", True)):
+            result = rounds.attempt(lambda _, beside=beside: wheel.run(beside), gbit, tell)
+            if result is None:
+                return
+            found, row["low_peak_mib"], row["high_peak_mib"] = result
+            row[name] = rounds.spread([1000 * seconds for seconds in found])
+        self.result["latency"].append(row)
+        tell(f"  wheel: own {row['own_ms']:.0f} ms, idle {row['idle_ms']['median']:.0f} ms, beside {row['beside_ms']['median']:.0f} ms")
 
-    def run(self, gbit):
-        port = harness.free_port()
-        common = ["-a", f"{self.link.address}:{port}", "-m", str(self.mtu)]
-        receive = [*self.link.in_high, BARE, self.kind, "receive", *common, "-f", self.target]
-        send = [*self.link.in_low, BARE, self.kind, "send", *common, "-f", self.source, "-b", str(self.size), "-r", f"{gbit:.3f}Gbit/s"]
-        with subprocess.Popen([os.fspath(word) for word in receive], stdout=subprocess.PIPE, text=True) as receiver:
-            receiver.stdout.readline()
-            sent = json.loads(harness.run(send, check=0, timeout=120).stdout)
-            received = json.loads(receiver.stdout.readline())
-        self.target.unlink(missing_ok=True)
-        if received["datagrams"] != sent["datagrams"] or received["damaged"]:
-            return None
-        gib = received["bytes"] / GIB
-        return {"gbit": received["bytes"] * 8 / received["seconds"] / 1e9,
-                "low_cpu_s_per_gib": sent["cpu_seconds"] / gib, "high_cpu_s_per_gib": received["cpu_seconds"] / gib,
-                "wire_bytes_per_byte": sent["datagrams"] * wire_bytes(self.mtu, self.HEADER) / received["bytes"]}
+    def hold(self, link):
+        """80 % of the best rate, held for long: not one datagram may be lost."""
+        rate = HOLD_SHARE * self.search("bulk", link)[0]
+        contender = Diodecast("hold", link, self.scratch, self.load("hold"))
+        row = {"link": link.name, "mtu": link.mtu, "rate_gbit": rate, "size_gib": self.plan.hold_size / GIB, "lost": []}
+        goodputs = []
+        for number in range(self.plan.runs):
+            self.watch.look(f"hold {number + 1}, {link.name}, MTU {link.mtu}")
+            result = rounds.attempt(contender.run, rate, tell)
+            row["lost"].append(contender.lost)
+            goodputs += [result["gbit"]] if result else []
+            tell(f"  hold {number + 1}/{self.plan.runs}: {row['lost'][-1]} datagrams lost")
+        row["gbit"] = rounds.spread(goodputs)
+        self.result["hold"].append(row)
 
+    def plots(self, link, curves):
+        best = self.search("bulk", link)[0]
+        rates = [1.5 * best * (number + 1) / self.plan.plot_rates for number in range(self.plan.plot_rates)]
+        curves[f"MTU {link.mtu}"] = plots.goodput(link, self.scratch, self.load("search"), rates, 1 if self.arguments.quick else 3,
+                                                     self.watch, tell)
 
-class Diodecast:
-    """The real pair: a run is one drop by rename until it is visible in the intake queue. Start and stop are not counted."""
+    def draw(self, curves, points):
+        directory = self.arguments.plots_to
+        directory.mkdir(parents=True, exist_ok=True)
+        if curves:
+            plots.draw_goodput(curves, self.command, directory / "goodput.svg")
+        if points:
+            plots.draw_delivery(points, self.command, directory / "delivery.svg")
+        self.result["plots"] = {"goodput": curves, "delivery": points}
+        print(f"\nplots drawn into {directory}, by: {self.command}")
 
-    name = "diodecast"
+    def each_link(self, work, mtus, settings):
+        """Links are taken away again, whatever happens."""
+        with contextlib.closing(links.make(self.scratch, mtus, settings)) as all_links:
+            for link in all_links:
+                tell(f"{link.name}, MTU {link.mtu}")
+                work(link)
 
-    def __init__(self, link, mtu, directory, source, size):
-        self.link, self.mtu, self.directory, self.source, self.size = link, mtu, Path(directory), source, size
-        self.count = 0
+    def on_links(self):
+        curves, points = {}, []
 
-    def run(self, gbit):
-        self.count += 1
-        with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
-            return self._measure(Path(scratch), gbit)
+        def on_link(link):
+            for part in ("throughput", "latency", "hold"):
+                if part in self.plan.parts:
+                    getattr(self, part)(link)
+            if "plots" in self.plan.parts and link.offload in (None, False if False in self.plan.settings else True):
+                self.plots(link, curves)
+            self.save()
 
-    def _measure(self, scratch, gbit):
-        port = harness.free_port()
-        sender = harness.Sender(scratch / "low", f"{self.link.address}:{port}", prefix=self.link.in_low,
-                                link={"rate": f"{gbit:.3f}Gbit/s", "mtu": str(self.mtu)})
-        receiver = harness.Receiver(scratch / "high", f"{self.link.address}:{port}", [sender.public], prefix=self.link.in_high,
-                                    receiver={"memory": RECEIVER_MEMORY})
-        receiver.start()
-        sender.start()
-        receiver.wait_heard()
-        try:
-            result = self._send_one(sender, receiver, gbit)
-        finally:
-            sender.stop()
-            receiver.stop()
-        if result is None or receiver.status().get("link", {}).get("lost_total"):
-            return None
-        result["wire_bytes_per_byte"] = sender.status()["link"]["wire_bytes_sent"] / self.size
-        return result
+        def on_lossy_link(link):
+            if link.offload is not None:  # on loopback nothing can be made to lose
+                points.extend(plots.delivery(link, self.scratch, 10 if self.arguments.quick else 50, 4, tell))
 
-    def _send_one(self, sender, receiver, gbit):
-        ready = sender.channel("default") / ".ready"
-        os.link(self.source, ready)
-        delivered = receiver.intake / "default"
+        self.each_link(on_link, self.plan.mtus, self.plan.settings)
+        if "plots" in self.plan.parts:
+            self.each_link(on_lossy_link, [1500], [False] if self.plan.settings else [])
+            self.draw(curves, points)
 
-        def ended():
-            if delivered.is_dir() and any(not name.startswith(".") for name in os.listdir(delivered)):
-                return "delivered"
-            status = receiver.status()
-            lost = status.get("link", {}).get("lost_total") or status.get("transfers", {}).get("incomplete")
-            return "lost" if lost else None
-
-        programs = (sender.program, receiver.program)
-        before = [cpu_seconds(program) for program in programs]
+    def run(self):
+        facts = self.result["machine"]
+        print(f"{facts['cpus']} x {facts['cpu']}, {facts['memory_gib']} GiB, Linux {facts['kernel']}, load {facts['load_at_start'][0]:.2f}; "
+              f"this takes about {self.plan.estimate_s() / 60:.0f} minutes", flush=True)
+        self.watch.look("before the start")
         start = time.monotonic()
-        os.rename(ready, sender.channel("default") / "artifact")
-        # A rate whose goodput is a fifth of it is none to be measured at.
-        limit = 5 + 5 * self.size * 8 / (gbit * 1e9)
-        try:
-            end = wait_until(ended, limit, "the delivery or a loss", watch=[receiver.intake, delivered], alive=programs)
-        except Timeout:
-            if not all(program.is_running() for program in programs):
-                raise
-            return None
-        seconds = time.monotonic() - start
-        if end == "lost":
-            return None
-        low, high = ((cpu_seconds(program) - begun) * GIB / self.size for program, begun in zip(programs, before))
-        return {"gbit": self.size * 8 / seconds / 1e9, "low_cpu_s_per_gib": low, "high_cpu_s_per_gib": high,
-                "low_peak_mib": sender.program.peak_memory_kib() / 1024,
-                "high_peak_mib": receiver.program.peak_memory_kib() / 1024}
+        if {"throughput", "latency", "hold", "plots"} & set(self.plan.parts):
+            self.on_links()
+        if "stages" in self.plan.parts:
+            self.result["stages"] = stages.measure(self.scratch, self.plan.mtus, self.plan.runs, self.watch, tell)
+        for part in ("latency", "hold", "stages"):
+            if self.result[part]:
+                print("\n" + getattr(table, part)(self.result[part]))
+        self.result["seconds"] = round(time.monotonic() - start)
+        self.save()
+        lines, remark = goals.judge(self.result)
+        if lines:
+            print("\n" + table.render(["goal", "seen", "wanted", "met"], lines) + (f"\n{remark}" if remark else ""))
+        print(f"\n{self.watch.verdict()}\n{self.loss_verdict()}Took {self.result['seconds'] / 60:.1f} minutes; by: {self.command}")
+
+    def loss_verdict(self):
+        lossy = [f"{row['what']} ({row['link']}, MTU {row['mtu']})" for row in self.result["throughput"] if row["lossless_runs"] < row["runs"]]
+        return f"Lost something in some runs, so their figures are not good ones: {', '.join(lossy)}.\n" if lossy else ""
+
+    def save(self):
+        self.result["quiet"] = self.watch.to_json()
+        if self.arguments.json:
+            self.arguments.json.write_text(json.dumps(self.result, indent=2, default=str) + "\n")
 
 
-def best_rate(subject, low, high, steps):
-    """
-    Bisects (on a logarithmic scale) for the highest rate in Gbit/s that loses nothing, and returns the lowest of the lossless ones
-    whose goodput comes within a tenth of the best: a sender that is asked for more than it can give only spreads its groups wider.
-    """
-    found = []
-    for _ in range(steps):
-        middle = (low * high) ** 0.5
-        result = subject.run(middle)
-        if result:
-            found.append((middle, result["gbit"]))
-            low = middle
-        else:
-            high = middle
-    best = max((gbit for _, gbit in found), default=0)
-    return min((rate for rate, gbit in found if gbit >= 0.9 * best), default=low)
-
-
-def measure(subjects, arguments):
-    """One row for each subject."""
-    rates = []
-    for subject in subjects:
-        if subject.name == "diodecast" and rates:
-            rates.append(best_rate(subject, rates[-1] / 4, rates[-1] * 1.5, arguments.steps))
-        else:
-            rates.append(best_rate(subject, 0.5, 48 if subject.name == "raw" else 16, arguments.steps + 1))
-    rounds = [[subject.run(rate) for subject, rate in zip(subjects, rates)] for _ in range(arguments.runs)]
-    pair = [subject.name for subject in subjects].index("pair")
-    rows = []
-    for number, (subject, rate) in enumerate(zip(subjects, rates)):
-        results = [one[number] for one in rounds if one[number]]
-        row = {"what": subject.name, "rate_gbit": rate, "runs": arguments.runs, "lossless_runs": len(results)}
-        for key in results[0] if results else ():
-            row[key] = statistics.median(result[key] for result in results)
-        both = [(one[number], one[pair]) for one in rounds if one[number] and one[pair]]
-        if both and subject.name != "raw":
-            row["of_the_pair"] = statistics.median(own["gbit"] / other["gbit"] for own, other in both)
-            row["cpu_of_the_pair"] = statistics.median(both_sides(own) / both_sides(other) for own, other in both)
-        rows.append(row)
-    return rows
-
-
-def both_sides(result):
-    return result["low_cpu_s_per_gib"] + result["high_cpu_s_per_gib"]
-
-
-def links(arguments, scratch):
-    for mtu in arguments.mtu:
-        if arguments.loopback or os.geteuid() != 0:
-            yield mtu, Loopback()
-            continue
-        for offload in (True,) if arguments.quick else (False, True):
-            yield mtu, veth(scratch, mtu, offload)
-
-
-def ratio(row, key):
-    return f"{row[key]:.2f}" if key in row else "-"
-
-
-def print_table(rows):
-    print(f"{'link':29} {'mtu':>5} {'what':10} {'rate':>6} {'lossless':>8} {'goodput':>13} {'of pair':>7} {'CPU s/GiB low + high':>21} "
-          f"{'of pair':>7} {'peak MiB':>9} {'wire':>5}")
-    for row in rows:
-        cpu = f"{row['low_cpu_s_per_gib']:.2f} + {row['high_cpu_s_per_gib']:.2f}" if "gbit" in row else "-"
-        peak = f"{row['low_peak_mib']:.0f} + {row['high_peak_mib']:.0f}" if "high_peak_mib" in row else "-"
-        print(f"{row['link']:29} {row['mtu']:5} {row['what']:10} {row['rate_gbit']:6.2f} {row['lossless_runs']:>5}/{row['runs']:<2} "
-              f"{row.get('gbit', 0):6.2f} Gbit/s {ratio(row, 'of_the_pair'):>7} {cpu:>21} {ratio(row, 'cpu_of_the_pair'):>7} "
-              f"{peak:>9} {row.get('wire_bytes_per_byte', 0):5.2f}")
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, 3 runs, a coarser search, no veth without segmentation")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="of the whole run; the default is all, with --quick the first two")
+    parser.add_argument("--hold", action="store_true", help="only the test of the held rate: 4 GiB, five times, at 80 %% of the best")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="contenders of the throughput table")
+    parser.add_argument("--mtu", type=int, nargs="+")
+    parser.add_argument("--offload", choices=["off", "on"], nargs="+", help="tx-udp-segmentation of the veth")
+    parser.add_argument("--loopback", action="store_true", help="as without root: no namespaces")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--lanes", type=int, default=2, help="of the row that has several")
+    parser.add_argument("--rate", type=float, help="Gbit/s on the wire for diodecast instead of the search")
+    parser.add_argument("--latency-rate", type=float, default=1, help="Gbit/s on the wire beside which the wheel is measured")
+    parser.add_argument("--size-mib", type=int)
+    parser.add_argument("--hold-mib", type=int)
+    parser.add_argument("--tree-files", type=int)
+    parser.add_argument("--loose-files", type=int)
+    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument("--plots-to", type=Path, default=harness.BUILD / "bench", help="folder of the plots (README: tests/bench/plots)")
+    arguments = parser.parse_args()
+    arguments.loopback = arguments.loopback or os.geteuid() != 0
+    if arguments.hold:
+        arguments.parts = ["hold"]
+    if arguments.parts is None:
+        arguments.parts = ["throughput", "latency"] if arguments.quick else list(PARTS)
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mtu", type=int, nargs="+", default=[1500, 9000])
-    parser.add_argument("--size-mib", type=int)
-    parser.add_argument("--runs", type=int)
-    parser.add_argument("--quick", action="store_true", help="256 MiB, 3 runs, a coarser search, and no veth without offload")
-    parser.add_argument("--loopback", action="store_true", help="as without root: no namespaces")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
-    arguments = parser.parse_args()
-    arguments.runs = arguments.runs or (3 if arguments.quick else 5)
-    arguments.steps = 4 if arguments.quick else 5
-    size = (arguments.size_mib or (256 if arguments.quick else 512)) * MIB
-    rows = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as an exception, so that all is taken away
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="diodecast-bench-") as scratch:
-        source = Path(scratch) / "artifact"
-        artifact(source, size)
-        for mtu, link in links(arguments, scratch):
-            try:
-                subjects = [Bare(kind, link, mtu, scratch, source, size) for kind in ("raw", "pair")]
-                subjects.append(Diodecast(link, mtu, scratch, source, size))
-                for row in measure(subjects, arguments):
-                    rows.append({"link": link.name, "mtu": mtu, **row})
-                    print(json.dumps(rows[-1]), file=sys.stderr)
-            finally:
-                link.remove()
-    print_table(rows)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        Bench(parse(), scratch).run()
 
 
 if __name__ == "__main__":

@@ -120,18 +120,26 @@ static void reset_artifact(void *context, struct assembly *assembly, uint32_t in
 
 /* What the catalog asks for. */
 
-static bool is_delivered(void *context, const uint8_t *transfer_id)
+static enum catalog_answer is_delivered(void *context, uint32_t sender_id, const uint8_t *transfer_id)
 {
+    (void)sender_id;
     struct sim_receiver *receiver = context;
     const struct sim_transfer *transfer = sim_world_find(receiver->world, transfer_id);
-    return transfer != NULL && transfer->deliveries > 0;
+    return transfer != NULL && transfer->deliveries > 0 ? CATALOG_DELIVERED : CATALOG_UNKNOWN;
 }
 
 static void bound(void *context, struct assembly *assembly)
 {
     struct sim_receiver *receiver = context;
+    const struct manifest_head *head = manifest_reader_head(assembly->reader);
+    uint8_t hash[SHA256_SIZE];
     if (!knowledge_add(receiver->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, false))
         sim_fail(receiver->world, "the set of known numbers is full");
+    digest_once(assembly->manifest.body, assembly->manifest.body_size, hash);
+    (void)knowledge_claim(receiver->knowledge, assembly->chain_id, assembly->sequence, hash, true);
+    if (assembly->sequence > 1)
+        (void)knowledge_claim(receiver->knowledge, assembly->chain_id, assembly->sequence - 1, head->previous_hash,
+                              false);
 }
 
 static void complete(void *context, struct assembly *assembly)
@@ -244,7 +252,7 @@ static void load_ledger(struct sim_receiver *receiver)
     if (!receiver->ledger->has_chain)
         return;
     const struct knowledge_chain *chain = &receiver->ledger->chain;
-    knowledge_load(receiver->knowledge, chain);
+    knowledge_load(receiver->knowledge, chain, receiver->world->now_ns);
     progress_confirm_epoch(receiver->progress, chain->sender_id, chain->epoch);
     for (size_t i = 0; i < receiver->world->transfer_count; i++) {
         const struct sim_transfer *transfer = &receiver->world->transfers[i];
@@ -252,7 +260,6 @@ static void load_ledger(struct sim_receiver *receiver)
                                                        receiver->world->chain_id, transfer->sequence, true))
             sim_fail(receiver->world, "the set of known numbers is full");
     }
-    knowledge_raise_baseline(receiver->knowledge, chain->chain_id);
 }
 
 /* So much that the running epoch, and where the sender restarts a new one, has room for two groups and the window
@@ -374,7 +381,7 @@ static void publish(struct sim_receiver *receiver, struct assembly *assembly)
     check_delivery(receiver, assembly, transfer);
     if (++transfer->deliveries > 1)
         sim_fail(world, "%s was delivered twice", transfer->name);
-    if (transfer->lost_at_ns != 0 && transfer->lost_in_run == world->epoch_counter)
+    if (transfer->lost_at_ns != 0 && transfer->lost_in_run == world->epoch_counter && !transfer->repeated)
         sim_fail(world, "%s was reported as lost at %.3f s and came all the same", transfer->name,
                  (double)transfer->lost_at_ns / 1e9);
     world->delivered++;
@@ -462,9 +469,10 @@ static void survey_assembly(struct assembly *assembly, void *context)
         note_lost(receiver->world, transfer);
 }
 
-static void survey_range(uint64_t first, uint64_t last, void *context)
+static void survey_range(const struct knowledge_chain *chain, uint64_t first, uint64_t last, void *context)
 {
     struct sim_receiver *receiver = context;
+    (void)chain;
     struct sim_world *world = receiver->world;
     if (last > world->newest_sequence)
         sim_fail(world, "a number was reported as never seen that was never given");
@@ -478,12 +486,18 @@ static void survey_range(uint64_t first, uint64_t last, void *context)
     }
 }
 
+static void survey_alarm(const struct knowledge_alarm *alarm, void *context)
+{
+    struct sim_receiver *receiver = context;
+    sim_fail(receiver->world, "false alarm %d about sequence %llu", (int)alarm->kind, (unsigned long long)alarm->first);
+}
+
 void sim_receiver_survey(struct sim_receiver *receiver)
 {
-    uint64_t total;
+    knowledge_each_alarm(receiver->knowledge, survey_alarm, receiver);
     catalog_each(receiver->catalog, survey_assembly, receiver);
-    knowledge_each_never_seen(receiver->knowledge, receiver->sender_id, receiver->world->now_ns, survey_range, receiver,
-                              UINT32_MAX, &total);
+    knowledge_each_never_seen(receiver->knowledge, receiver->sender_id, receiver->world->now_ns, survey_range,
+                              receiver);
 }
 
 /* What there is to say about a transfer that nobody misses. */

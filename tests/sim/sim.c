@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sender/schedule.h"
+
 #define RESTART_NS (1500 * CLOCK_MILLISECOND_NS) /* between two restarts of the same end, at least */
 #define SURVEY_NS  (500 * CLOCK_MILLISECOND_NS)
 #define CLEAR_NS   (20 * CLOCK_SECOND_NS)  /* without loss at the end: longer than giving up and every grace take */
@@ -24,7 +26,11 @@ struct run {
     uint64_t sender_restart_ns, receiver_restart_ns, receiver_up_ns;
     uint64_t survey_ns;
     unsigned receiver_crashes;
-    unsigned standing; /* steps since time went on */
+    unsigned standing;           /* steps since time went on */
+    struct sim_random operators; /* and the idle link: what is sent again, and when */
+    bool heals;                  /* each transfer once, as soon as it was sent */
+    size_t healed;
+    bool replays, replayed; /* all transfers in the end */
 };
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -75,6 +81,51 @@ static void crash_receiver(struct run *run)
     run->receiver_restart_ns = UINT64_MAX;
 }
 
+static uint64_t chunk_count(const struct sim_transfer *transfer)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < transfer->file_count; i++)
+        count += manifest_chunk_count(transfer->files[i].size);
+    return count;
+}
+
+static bool send_again(struct run *run, struct sim_transfer *transfer, unsigned class, uint64_t first, uint64_t end)
+{
+    struct sim_resend resend = {.class = class, .first = first, .last = end - 1};
+    if (first >= end)
+        resend = (struct sim_resend){.class = class, .first = 1, .last = 0};
+    transfer->repeated = true;
+    return sim_sender_resend(run->sender, transfer, &resend);
+}
+
+/* In the order of the transfers, so that one that waits long holds up those behind it. */
+static void run_heals(struct run *run)
+{
+    struct sim_world *world = &run->world;
+    while (run->heals && run->healed < world->transfer_count && world->transfers[run->healed].sent) {
+        struct sim_transfer *transfer = &world->transfers[run->healed++];
+        if (transfer->sequence != 0)
+            (void)send_again(run, transfer, SCHEDULE_HEAL, 0, chunk_count(transfer));
+    }
+}
+
+/* Each transfer in two parts, of which one may be the manifest alone; in any order, and in any class. */
+static void replay_all(struct run *run)
+{
+    struct sim_world *world = &run->world;
+    run->replayed = true;
+    for (size_t i = 0; i < world->transfer_count; i++) {
+        struct sim_transfer *transfer = &world->transfers[i];
+        uint64_t count = chunk_count(transfer), cut = sim_below(&run->operators, count + 1);
+        unsigned class = SCHEDULE_REPLAY + (unsigned)sim_below(&run->operators, 2);
+        if (sim_chance(&run->operators, 200000))
+            class = SCHEDULE_NOW;
+        if (transfer->sequence == 0)
+            continue;
+        run->replayed &= send_again(run, transfer, class, cut, count) && send_again(run, transfer, class, 0, cut);
+    }
+}
+
 static void run_events(struct run *run)
 {
     struct sim_world *world = &run->world;
@@ -89,6 +140,7 @@ static void run_events(struct run *run)
     for (size_t i = 0; i < world->transfer_count; i++)
         if (!world->transfers[i].submitted && world->transfers[i].submit_ns <= world->now_ns)
             sim_sender_submit(run->sender, &world->transfers[i]);
+    run_heals(run);
 }
 
 static void run_receiver(struct run *run)
@@ -150,7 +202,7 @@ static bool is_over(const struct run *run)
 static void judge(struct run *run)
 {
     struct sim_world *world = &run->world;
-    bool all_must_arrive = world->setup.weather <= SIM_BURSTS && run->receiver_crashes == 0;
+    bool all_must_arrive = run->replayed || (world->setup.weather <= SIM_BURSTS && run->receiver_crashes == 0);
     for (size_t i = 0; i < world->transfer_count; i++) {
         struct sim_transfer *transfer = &world->transfers[i];
         if (!transfer->sent)
@@ -198,6 +250,9 @@ static bool run_seed(uint64_t seed, bool verbose)
     describe(world);
     run->sender_restarts = world->setup.sender_restarts;
     run->receiver_restarts = world->setup.receiver_restarts;
+    run->operators.state = ~seed;
+    run->heals = sim_chance(&run->operators, 200000);
+    run->replays = sim_chance(&run->operators, 150000);
     run->ledger = sim_ledger_create();
     run->sender = sim_sender_create(world);
     run->receiver = sim_receiver_create(world, run->ledger);
@@ -212,6 +267,11 @@ static bool run_seed(uint64_t seed, bool verbose)
         if (end_ns == UINT64_MAX && is_over(run)) {
             sim_link_clear_up(world->link);
             end_ns = world->now_ns + CLEAR_NS;
+        }
+        if (world->now_ns >= end_ns && run->replays) {
+            run->replays = false;
+            replay_all(run);
+            end_ns = UINT64_MAX;
         }
     }
     if (!world->failed)

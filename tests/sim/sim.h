@@ -65,10 +65,12 @@ struct sim_transfer {
     bool changes; /* while it is read: the sender has to give it up */
 
     bool submitted, sent;
+    uint64_t mark; /* bytes that have left: what is before is not sent again after a restart */
     uint64_t sequence;
     uint8_t *signed_bytes;
     size_t signed_size;
 
+    bool repeated; /* replayed or healed: it may come although it was lost */
     unsigned deliveries;
     uint64_t lost_at_ns;  /* reported as lost by the receiver; 0: not */
     unsigned lost_in_run; /* of the sender */
@@ -161,6 +163,14 @@ struct sim_sender;
 struct sim_sender *sim_sender_create(struct sim_world *world);
 void sim_sender_destroy(struct sim_sender *sender);
 void sim_sender_submit(struct sim_sender *sender, struct sim_transfer *transfer);
+/* Sends a transfer once more that has its manifest: the data of its chunks [first, last] (none when first > last) and
+ * the manifest, as SCHEDULE_NOW, SCHEDULE_REPLAY or SCHEDULE_HEAL. False when it has been sent too often in this run.
+ */
+struct sim_resend {
+    unsigned class;
+    uint64_t first, last;
+};
+bool sim_sender_resend(struct sim_sender *sender, struct sim_transfer *transfer, const struct sim_resend *resend);
 void sim_sender_run(struct sim_sender *sender);
 uint64_t sim_sender_deadline_ns(const struct sim_sender *sender);
 bool sim_sender_is_idle(const struct sim_sender *sender);

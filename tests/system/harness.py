@@ -187,7 +187,8 @@ class Daemon:
 class Sender(Daemon):
     program_name = "diodecast-sender"
 
-    def __init__(self, directory, peer, key=None, prefix=(), link=None, fec=None, sender=None, channels=None):
+    def __init__(self, directory, peer, key=None, prefix=(), link=None, fec=None, sender=None, channels=None,
+                 replay=None):
         super().__init__(directory, prefix)
         self.spool = self.directory / "spool"
         self.spool.mkdir(exist_ok=True)
@@ -197,7 +198,7 @@ class Sender(Daemon):
                        "settle": "200ms", "settle_tree": "1s", **(sender or {})},
             "link": {"peer": peer, "rate": "300Mbit/s", "mtu": "1500", **(link or {})},
             "fec": {"burst": "5ms", **(fec or {})},
-            "replay": {"idle_resend": "off"},
+            "replay": {"idle_resend": "off", **(replay or {})},
         }
         for name, keys in (channels or {}).items():
             self.sections[f"channel {name}"] = keys

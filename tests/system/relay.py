@@ -17,7 +17,7 @@ class View:
         self.bytes = bytes_
         self.lane, self.k, self.r, self.esi, self.symbol_size = struct.unpack_from("<BBBBH", bytes_, 2)
         self.depth, self.group_index, self.epoch = struct.unpack_from("<HHQ", bytes_, 12)
-        self.sequence, self.sbn = struct.unpack_from("<QQ", bytes_, 32)
+        self.sequence, self.sbn, self.repeat_of = struct.unpack_from("<QQQ", bytes_, 32)
 
     @property
     def block(self):
@@ -107,3 +107,34 @@ class LoseOneBlock:
                     self.victim = view.block
                     return None
         return [] if view.block == self.victim else None
+
+
+class Line:
+    """
+    decide() of a line that goes down: for `count` datagrams that follow `after` others, from lose() on, or from cut()
+    to mend(). Keeps account of what came in: datagrams and bytes, all of them and by the transfer that they repeat.
+    """
+
+    def __init__(self):
+        self.datagrams = self.bytes = self.lost = 0
+        self.repeats = {}
+        self.down = False
+        self.window = range(0)
+
+    def lose(self, count, after=0):
+        self.window = range(self.datagrams + after, self.datagrams + after + count)
+
+    def cut(self):
+        self.down = True
+
+    def mend(self):
+        self.down = False
+
+    def __call__(self, view):
+        lost = self.down or self.datagrams in self.window
+        self.datagrams += 1
+        self.bytes += len(view.bytes)
+        self.lost += lost
+        if view.repeat_of:
+            self.repeats[view.repeat_of] = self.repeats.get(view.repeat_of, 0) + len(view.bytes)
+        return [] if lost else None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wrong configuration is one clear message with file and line, and exit 78; -n says so without starting anything."""
 
+import grp
+import os
 import re
 
 import harness
@@ -130,7 +132,8 @@ def test_the_sample_configurations_are_good(scratch, everything):
     (scratch / "trusted.d" / "sender.pub").write_bytes(public.read_bytes())
     places = {"/etc/diodecast/sender.key": secret, "/etc/diodecast/link.key": scratch / "link.key",
               "/etc/diodecast/trusted.d": scratch / "trusted.d", "/srv/mirror/intake": scratch / "intake",
-              "/var/spool/diodecast": scratch / "spool", "192.0.2.2": "127.0.0.1"}
+              "/var/spool/diodecast": scratch / "spool", "192.0.2.2": "127.0.0.1",
+              "diodecast-replay": grp.getgrgid(os.getegid()).gr_name}
     for side in ("sender", "receiver"):
         text = (harness.ROOT / side / f"{side}.conf.example").read_text()
         for place, here in {**places, f"/var/lib/diodecast-{side}": scratch / "state",

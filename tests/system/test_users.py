@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sender, two operators, receiver and consumer under five uids, none of them root."""
 
+import grp
 import os
 import shutil
 
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.root
 
 SENDER, OPERATOR, OTHER_OPERATOR, RECEIVER, CONSUMER = 61001, 61002, 61003, 61004, 61005
 DROPPERS, CONSUMERS = 62001, 62002
+ASKERS = 4  # must have a name
 
 
 def as_user(uid, *groups, capabilities=""):
@@ -32,7 +34,8 @@ def give(path, uid, gid, mode):
 def sides(scratch):
     port = harness.free_port()
     sender = harness.Sender(scratch / "low", f"127.0.0.1:{port}",
-                            prefix=as_user(SENDER, DROPPERS, capabilities="+lease,+dac_override"))
+                            prefix=as_user(SENDER, DROPPERS, ASKERS, capabilities="+lease,+dac_override"),
+                            replay={"group": grp.getgrgid(ASKERS).gr_name})
     receiver = harness.Receiver(scratch / "high", f"127.0.0.1:{port}", [sender.public],
                                 prefix=as_user(RECEIVER, CONSUMERS))
     sender.arguments()
@@ -133,3 +136,20 @@ def test_a_file_that_the_sender_may_not_read_is_refused_with_a_reason(scratch):
     reason = sender.wait_failed(b"tree")
     assert "secret" in reason
     wait_until(lambda: not (sender.spool / "wheels" / "tree").exists(), 5, "the item out of the way")
+
+
+def test_who_is_in_the_group_may_ask_for_a_replay_and_is_named(sides, scratch):
+    sender, receiver = sides
+    drop_as(OPERATOR, content.write_file(scratch / "wheel.whl", 1000), sender.spool / "wheels", 0o077)
+    receiver.wait_delivered("wheel.whl", "wheels")
+    sender.wait_sent(1)
+    sender.config.chmod(0o644)
+    command = [harness.BUILD / "diodecast", "replay", "-c", sender.config, "--last", "1"]
+    done = harness.run([*as_user(OTHER_OPERATOR, DROPPERS), *command])
+    assert done.returncode == 77 and f"group {grp.getgrgid(ASKERS).gr_name}" in done.stderr
+    harness.run([*as_user(OPERATOR, DROPPERS, ASKERS), *command], check=0)
+    status = sender.wait_status(lambda status: status["replays"]["done_total"] == 1, "the replay is over")
+    assert [one["requester"] for one in status["replays"]["requests"]] == [str(OPERATOR)]
+    requests = sender.spool / ".requests"
+    info = requests.stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (SENDER, ASKERS, 0o3770)

@@ -14,15 +14,16 @@ static uint8_t content[9 << 20];
 static struct {
     uint8_t delivered[TRANSFER_ID_SIZE];
     unsigned writes, resets, bound, complete, refused, queries;
-    unsigned closed[4];
+    unsigned closed[CATALOG_ENDS];
     char reason[256];
 } seen;
 
-static bool on_is_delivered(void *context, const uint8_t *id)
+static enum catalog_answer on_is_delivered(void *context, uint32_t sender_id, const uint8_t *id)
 {
     (void)context;
+    (void)sender_id;
     seen.queries++;
-    return memcmp(id, seen.delivered, TRANSFER_ID_SIZE) == 0;
+    return memcmp(id, seen.delivered, TRANSFER_ID_SIZE) == 0 ? CATALOG_DELIVERED : CATALOG_UNKNOWN;
 }
 
 static void on_write(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
@@ -210,7 +211,7 @@ static void unannounced_transfers_share_a_small_quota(void **state)
     send_announce(id, 10); /* a signature stands above the quota */
     assert_int_equal(catalog_count(catalog), CATALOG_UNANNOUNCED + 1);
     assert_true(catalog_find(catalog, source.sender_id, id)->announced);
-    source.now_ns += CATALOG_IDLE_NS;
+    source.now_ns += ROOM_IDLE_NS;
     id[8] = 1;
     send_data(id, 0, 10, 0, 10);
     assert_int_equal(seen.closed[CATALOG_EVICTED], 1);
@@ -222,14 +223,14 @@ static void unannounced_bytes_are_bounded(void **state)
     (void)state;
     uint8_t id[TRANSFER_ID_SIZE];
     fixture_id(1, id);
-    uint64_t total = 2 * CATALOG_UNANNOUNCED_BYTES;
+    uint64_t total = 2 * ROOM_UNANNOUNCED_BYTES;
     for (uint64_t offset = 0; offset < total; offset += CHUNK_SIZE)
         send_data(id, 0, total, offset, CHUNK_SIZE);
     struct assembly *assembly = catalog_find(catalog, source.sender_id, id);
-    assert_int_equal(assembly->held_bytes, CATALOG_UNANNOUNCED_BYTES);
+    assert_int_equal(assembly->held_bytes, ROOM_UNANNOUNCED_BYTES);
     send_announce(id, total);
     send_data(id, 0, total, total - CHUNK_SIZE, CHUNK_SIZE);
-    assert_int_equal(assembly->held_bytes, CATALOG_UNANNOUNCED_BYTES + CHUNK_SIZE);
+    assert_int_equal(assembly->held_bytes, ROOM_UNANNOUNCED_BYTES + CHUNK_SIZE);
 }
 
 static void what_does_not_fit_the_disk_is_not_admitted(void **state)
@@ -239,7 +240,7 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     uint8_t second[TRANSFER_ID_SIZE];
     fixture_id(1, first);
     fixture_id(2, second);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000, source.now_ns);
     send_announce(first, 700);
     send_announce(second, 700);
     send_data(first, 0, 700, 0, 300);
@@ -249,12 +250,12 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     assert_int_equal(catalog_counters(catalog)->not_admitted, 1);
     assert_false(catalog_wants_announce(catalog, &source, first));
     assert_true(catalog_wants_announce(catalog, &source, second));
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000,
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000,
                            source.now_ns); /* 400 of them are still to come for the first */
     assert_false(catalog_find(catalog, source.sender_id, second)->admitted);
     catalog_lose(catalog, catalog_find(catalog, source.sender_id, first), 0, 0, 300);
     catalog_close(catalog, catalog_find(catalog, source.sender_id, first), CATALOG_FAILED);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000, source.now_ns);
     send_data(second, 0, 700, 0, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 300);
 }
@@ -266,13 +267,13 @@ static void a_transfer_that_stands_still_reserves_no_room(void **state)
     uint8_t next[TRANSFER_ID_SIZE];
     fixture_id(1, stuck);
     fixture_id(2, next);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 1000, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000, source.now_ns);
     send_announce(stuck, 900);
     send_data(stuck, 0, 900, 0, 100);
     send_announce(next, 700);
     assert_false(catalog_find(catalog, source.sender_id, next)->admitted);
     source.now_ns += CATALOG_LAPSE_NS; /* its sender was given up, or its ABORT got lost */
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 900, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 900, source.now_ns);
     assert_true(catalog_find(catalog, source.sender_id, next)->admitted);
     send_data(next, 0, 700, 0, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, next)->held_bytes, 300);
@@ -280,10 +281,10 @@ static void a_transfer_that_stands_still_reserves_no_room(void **state)
     send_data(stuck, 0, 900, 100, 100);
     uint8_t third[TRANSFER_ID_SIZE];
     fixture_id(3, third);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 400 + 700 + 100, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 400 + 700 + 100, source.now_ns);
     send_announce(third, 101);
     assert_false(catalog_find(catalog, source.sender_id, third)->admitted);
-    catalog_set_free_bytes(catalog, CATALOG_RESERVE + 400 + 700 + 101, source.now_ns);
+    catalog_set_free_bytes(catalog, ROOM_RESERVE + 400 + 700 + 101, source.now_ns);
     assert_true(catalog_find(catalog, source.sender_id, third)->admitted);
 }
 
@@ -375,7 +376,7 @@ static void a_full_table_gives_up_the_idlest(void **state)
         memcpy(id, &i, sizeof i);
         send_announce(id, 10);
     }
-    source.now_ns += CATALOG_IDLE_NS;
+    source.now_ns += ROOM_IDLE_NS;
     memset(id, 0, sizeof(unsigned));
     send_data(id, 0, 10, 0, 5); /* the first one moves again */
     unsigned one_more = CATALOG_OPEN;

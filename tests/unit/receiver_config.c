@@ -125,6 +125,11 @@ static void a_minimal_file_takes_the_defaults(void **state)
     snprintf(intake, sizeof intake, "%s/intake", place->root);
     assert_string_equal(config.intake, intake);
     assert_int_equal(config.memory, 64 << 20);
+    assert_int_equal(config.staging, 0);
+    assert_int_equal(config.reserve, 256 << 20);
+    assert_int_equal(config.recheck_bytes_per_s, 200 << 20);
+    assert_int_equal(config.max_open, 4096);
+    assert_int_equal(config.tickets, CONFIG_TICKETS_CHUNKS);
     assert_int_equal(config.lanes, 1);
     assert_null(config.link_key);
     assert_string_equal(socket_address_text(&config.listen, text), "127.0.0.1:5300");
@@ -136,12 +141,19 @@ static void every_key_is_read(void **state)
     struct place *place = *state;
     struct config config;
     char text[SOCKET_TEXT_SIZE];
-    assert_int_equal(load(place,
-                          RECEIVER
-                          "memory = 1GiB ; plenty\n[link]\nlisten = [fe80::1%lo]:4700\nlanes = 16\nkey = @/link.key\n",
-                          &config),
-                     STATUS_OK);
+    assert_int_equal(
+        load(place,
+             RECEIVER
+             "memory = 1GiB ; plenty\nstaging = 2GiB\nreserve = 3GiB\nrecheck = 50MiB/s\n"
+             "max_open = 7\ntickets = whole\n[link]\nlisten = [fe80::1%lo]:4700\nlanes = 16\nkey = @/link.key\n",
+             &config),
+        STATUS_OK);
     assert_int_equal(config.memory, 1 << 30);
+    assert_int_equal(config.staging, UINT64_C(2) << 30);
+    assert_int_equal(config.reserve, UINT64_C(3) << 30);
+    assert_int_equal(config.recheck_bytes_per_s, 50 << 20);
+    assert_int_equal(config.max_open, 7);
+    assert_int_equal(config.tickets, CONFIG_TICKETS_WHOLE);
     assert_int_equal(config.lanes, 16);
     assert_non_null(config.link_key);
     assert_string_equal(socket_address_text(&config.listen, text), "[fe80::1%lo]:4700");
@@ -170,6 +182,12 @@ static void wrong_values_are_told_with_their_line(void **state)
     expect_problem(*state, RECEIVER "memory = lots\n" LINK, ":6: 'memory': 'lots' is not a size");
     expect_problem(*state, RECEIVER "[link]\nlisten = example.org:4700\n", ":7: listen: example.org:4700 is not");
     expect_problem(*state, RECEIVER "[link]\nlisten = [fe80::1]:4700\n", ":7: listen: [fe80::1]:4700 is not");
+    expect_problem(*state, RECEIVER "staging = 1KiB\n" LINK, ":6: staging: 1KiB is less than 1MiB");
+    expect_problem(*state, RECEIVER "recheck = 5MiB\n" LINK, ":6: recheck: 5MiB is not a rate");
+    expect_problem(*state, RECEIVER "recheck = 5KiB/s\n" LINK, ":6: recheck: 5KiB/s is not a rate");
+    expect_problem(*state, RECEIVER "max_open = 0\n" LINK, ":6: max_open: 0 is not between 1 and 4096");
+    expect_problem(*state, RECEIVER "max_open = 4097\n" LINK, ":6: max_open: 4097 is not between 1 and 4096");
+    expect_problem(*state, RECEIVER "tickets = all\n" LINK, ":6: tickets: all is none of off, whole, chunks");
     expect_problem(*state, RECEIVER LINK "lanes = 0\n", ":8: lanes: 0 is not between 1 and 16");
     expect_problem(*state, RECEIVER LINK "lanes = 17\n", ":8: lanes: 17 is not between 1 and 16");
     expect_problem(*state, RECEIVER LINK "key = @/nokey\n", ":8: key: ");

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/audit_format.h"
 #include "common/durable.h"
 #include "receiver/ledger.h"
 #include "receiver/recover.h"
@@ -65,13 +66,15 @@ static enum status step_build(const struct intake *intake, struct assembly *asse
     return fails() ? STATUS_NO_SPACE : tree_build(intake, assembly, facts, what);
 }
 
-#define tree_build                         step_build
-#define tree_flush(intake, assembly, ring) STEP(STATUS_OK)
-#define renameat2                          step_renameat2
-#define ledger_publishing(ledger, list, n) STEP(ledger_publishing(ledger, list, n))
-#define ledger_publish_failed(ledger, id)  STEP(ledger_publish_failed(ledger, id))
-#define ledger_delivered(ledger, ids, n)   STEP(ledger_delivered(ledger, ids, n))
-#define durable_sync_directory(fd, name)   STEP(durable_sync_directory(fd, name))
+#define tree_build                                step_build
+#define tree_flush(intake, assembly, ring)        STEP(STATUS_OK)
+#define renameat2                                 step_renameat2
+#define ledger_publishing(ledger, list, n)        STEP(ledger_publishing(ledger, list, n))
+#define ledger_publish_failed(ledger, sender, id) STEP(ledger_publish_failed(ledger, sender, id))
+#define ledger_delivered(ledger, keys, n)         STEP(ledger_delivered(ledger, keys, n))
+#define durable_sync_directory(fd, name)          STEP(durable_sync_directory(fd, name))
+/* What it did not confirm does not count, so there is no "done anyway". */
+#define audit_record(audit, entries, n) (fails() ? outcome(true, STATUS_OK) : audit_record(audit, entries, n))
 #include "receiver/delivery.c"
 #undef tree_build
 #undef renameat2
@@ -153,11 +156,13 @@ static int live(void)
     char path[128];
     struct intake intake;
     struct ledger *ledger;
+    struct audit *audit;
     struct assembly_budget budget = {.memory_limit = 1 << 20, .held_limit = UINT64_MAX};
     in_directory("in", path);
-    if (intake_open(path, &intake) != STATUS_OK || ledger_open(directory, &ledger) != STATUS_OK)
+    if (intake_open(path, &intake) != STATUS_OK || ledger_open(directory, &ledger) != STATUS_OK ||
+        audit_open(directory, "high", &audit) != STATUS_OK)
         _exit(1);
-    struct delivery *delivery = delivery_create(&intake, ledger);
+    struct delivery *delivery = delivery_create(&intake, ledger, audit);
     struct publish_job job = {.kind = PUBLISH_TRANSFER, .sender_id = sender_id, .assembly = stage(&intake, &budget)};
     memcpy(job.id, id, sizeof id);
     size_t delivered = 0;
@@ -211,18 +216,38 @@ static bool is_whole(const char *payload_parent)
     return lstat(path, &stat) == 0;
 }
 
+/* How often the audit log says so; it must verify. */
+static unsigned count_recorded(enum audit_event event)
+{
+    static struct audit_record record;
+    char path[128], *bytes;
+    size_t size;
+    unsigned count = 0;
+    in_directory("audit/audit-00000001.jsonl", path);
+    assert_int_equal(durable_read_file(AT_FDCWD, path, 1 << 20, &bytes, &size), STATUS_OK);
+    for (char *at = bytes, *newline; (newline = strchr(at, '\n')) != NULL; at = newline + 1) {
+        assert_true(audit_parse(at, (size_t)(newline + 1 - at), &record));
+        count += record.event == event;
+    }
+    free(bytes);
+    return count;
+}
+
 /* Starts the receiver anew and looks at what there is. */
 static void expect_one_end(void)
 {
     char path[128];
     struct intake intake;
     struct ledger *ledger;
+    struct audit *audit;
     struct stat stat;
     uint64_t recorded;
     in_directory("in", path);
     assert_int_equal(intake_open(path, &intake), STATUS_OK);
     assert_int_equal(ledger_open(directory, &ledger), STATUS_OK);
-    assert_int_equal(recover_run(&intake, ledger), STATUS_OK);
+    assert_int_equal(audit_open(directory, "high", &audit), STATUS_OK);
+    assert_int_equal(recover_run(&intake, ledger, audit), STATUS_OK);
+    audit_close(audit);
     in_directory("taken", path);
     bool taken = lstat(path, &stat) == 0;
     unsigned visible = entries("in/tools");
@@ -230,8 +255,10 @@ static void expect_one_end(void)
     if (recorded != taken + visible || recorded > 1)
         fail_msg("fail %d to %d%s, kill at %d: %u recorded, %u visible, %d taken", plan.fail_first, plan.fail_last,
                  plan.done_anyway ? " when done" : "", plan.kill, (unsigned)recorded, visible, taken);
-    assert_int_equal(ledger_knows_transfer(ledger, id), recorded == 1);
+    assert_int_equal(ledger_knows_transfer(ledger, sender_id, id), recorded == 1 ? STATUS_OK : STATUS_NOT_FOUND);
     assert_int_equal(entries("in/.staging"), 0);
+    assert_int_equal(count_recorded(AUDIT_DELIVERED), recorded);
+    assert_true(recorded == 0 || count_recorded(AUDIT_VERIFIED) > 0);
     if (taken)
         assert_true(is_whole(path));
     if (visible == 1) {
@@ -287,7 +314,7 @@ static void errors_and_then_a_kill_end_in_one_delivery_or_none(void **state)
 {
     (void)state;
     for (int done_anyway = 0; done_anyway < 2; done_anyway++)
-        for (int first = 0; first < 12; first++)
+        for (int first = 0; first < 16; first++)
             for (int last = first; last < first + 2; last++)
                 for (int kill = last + 1; kill < last + 6 && try_plan(first, last, done_anyway, kill); kill++)
                     continue;
@@ -301,6 +328,7 @@ static int make_key(void **state)
     key = fixture_key(1);
     sender_id = signature_sender_id(signature_key_public(key));
     fixture_id(1, id);
+    log_open("test", (enum log_level)0);
     return 0;
 }
 

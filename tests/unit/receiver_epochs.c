@@ -241,6 +241,48 @@ static void the_confirmed_epoch_always_finds_a_place(void **state)
     expect_flow(1, 5, 0);
 }
 
+static void a_sender_that_starts_again_and_again_is_received_each_time(void **state)
+{
+    (void)state;
+    expect_flow(1, 5, 0);
+    progress_confirm_epoch(world.progress, 1, 5);
+    /* Each run is confirmed, leaves a block open, and ends a moment later. */
+    for (uint64_t epoch = 6; epoch < 30; epoch++) {
+        world.now_ns += SECOND / 5;
+        expect_flow(1, epoch, 0);
+        assert_int_equal(push(1, epoch, 1, 0), DATAGRAM_OK);
+        progress_confirm_epoch(world.progress, 1, epoch);
+        epochs_settle(world.epochs, world.now_ns);
+        expect_flow(1, epoch, 2);
+    }
+    /* Or is not even confirmed. */
+    for (uint64_t epoch = 30; epoch < 50; epoch++) {
+        world.now_ns += SECOND / 5;
+        expect_flow(1, epoch, 0);
+        assert_int_equal(push(1, epoch, 1, 0), DATAGRAM_OK);
+    }
+}
+
+static void a_forged_newer_epoch_costs_the_running_one_at_most_what_it_began_with(void **state)
+{
+    (void)state;
+    struct epochs_totals totals;
+    expect_flow(1, 5, 0);
+    progress_confirm_epoch(world.progress, 1, 5);
+    expect_flow(1, 6, 0);
+    assert_int_equal(push(1, 6, 1, 0), DATAGRAM_OK); /* in the side arena */
+    progress_confirm_epoch(world.progress, 1, 6);
+    epochs_settle(world.epochs, world.now_ns);
+    assert_int_equal(push(1, 6, 2, 0), DATAGRAM_OK); /* in the main arena */
+    for (uint64_t i = 0; i < 100; i++)
+        (void)push(1, 1000 + i, 0, 0);
+    for (uint8_t esi = 1; esi < K; esi++)
+        assert_int_equal(push(1, 6, 2, esi), DATAGRAM_OK);
+    epochs_return(world.epochs, pop(6, 2));
+    epochs_totals(world.epochs, &totals);
+    assert_int_equal(totals.gathers.blocks_given_up, 1);
+}
+
 static void a_new_epoch_gets_the_whole_arena_once_the_old_one_is_silent(void **state)
 {
     (void)state;
@@ -297,6 +339,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_forged_epoch_that_took_the_main_arena_makes_way_for_the_confirmed_one, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(the_confirmed_epoch_always_finds_a_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_sender_that_starts_again_and_again_is_received_each_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_forged_newer_epoch_costs_the_running_one_at_most_what_it_began_with, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_new_epoch_gets_the_whole_arena_once_the_old_one_is_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(progress_tells_the_confirmed_epoch, set_up, tear_down),
         cmocka_unit_test(shares_and_arenas_convert_both_ways),

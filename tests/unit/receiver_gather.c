@@ -229,13 +229,41 @@ static void blocks_that_leave_the_window_are_given_up(void **state)
     push(&world, symbol_of(0, 10, 1, 5, 4, 0));
     push_group(&world, 10, 10, 5, 4, NULL);
     assert_int_equal(gather_counters(world.gather)->blocks_given_up, 0);
-    push_group(&world, 1000, 10, 5, 4, NULL);
-    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1);
+    push_group(&world, 100, 10, 5, 4, NULL);
+    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1 + 26 - 20);
     assert_int_equal(push(&world, symbol_of(0, 10, 1, 5, 4, 1)), DATAGRAM_DROP_LATE);
     unsigned blocks = 0;
     for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL; blocks++)
         gather_return(world.gather, block);
     assert_int_equal(blocks, 29);
+    end_world(&world);
+}
+
+static void blocks_of_which_nothing_came_count_as_given_up_once_the_window_is_past_them(void **state)
+{
+    (void)state;
+    enum { WIDTH = 2 * 10 + 64 };
+    struct world world = make_world(ARENA);
+    const struct gather_counters *counters = gather_counters(world.gather);
+    /* What was sent before we listened is not known to be lost. */
+    push_group(&world, 5000, 10, 5, 4, NULL);
+    push_group(&world, 5010, 10, 5, 4, NULL);
+    /* Nothing comes of 5020 to 5059, and all of the rest. */
+    for (uint64_t base = 5060; base < 5060 + 10000; base += 10) {
+        push_group(&world, base, 10, 5, 4, NULL);
+        uint64_t floor = base + 10 - WIDTH;
+        assert_int_equal(counters->blocks_given_up, floor < 5020 ? 0 : floor < 5060 ? floor - 5020 : 40);
+        for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL;)
+            gather_return(world.gather, block);
+    }
+    /* An outage far longer than the window. */
+    push_group(&world, 115060, 10, 5, 4, NULL);
+    assert_int_equal(counters->blocks_given_up, 40 + 100000 + 10 - WIDTH);
+    /* At the end, what is still in the window, up to the newest group. */
+    gather_finish(world.gather);
+    assert_int_equal(counters->blocks_given_up, 40 + 100000);
+    for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL;)
+        gather_return(world.gather, block);
     end_world(&world);
 }
 
@@ -337,6 +365,7 @@ int main(void)
         cmocka_unit_test(reordering_within_the_window_loses_nothing),
         cmocka_unit_test(a_whole_group_may_come_behind_the_next),
         cmocka_unit_test(blocks_that_leave_the_window_are_given_up),
+        cmocka_unit_test(blocks_of_which_nothing_came_count_as_given_up_once_the_window_is_past_them),
         cmocka_unit_test(an_open_block_is_given_up_after_silence),
         cmocka_unit_test(passed_grows_to_the_first_block_that_may_still_come),
         cmocka_unit_test(passed_follows_the_window),

@@ -84,6 +84,23 @@ static void a_forged_block_number_is_overcome(void **state)
     end_world(&world);
 }
 
+static void what_a_forged_block_number_seemed_to_have_lost_is_taken_back(void **state)
+{
+    (void)state;
+    struct world world = make_world(ARENA);
+    push_group(&world, 10, 3, 8, 4, NULL);
+    push(&world, symbol_of(1 << 20, 3, 0, 8, 4, 0));
+    assert_in_range(gather_counters(world.gather)->blocks_given_up, 1000000, 1 << 20);
+    world.now_ns += GATHER_RESYNC_NS;
+    push_group(&world, 16, 3, 8, 4, NULL);
+    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1); /* the forged block itself */
+    push(&world, symbol_of(UINT64_MAX - 10, 3, 0, 8, 4, 0));
+    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1);
+    for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL;)
+        gather_return(world.gather, block);
+    end_world(&world);
+}
+
 static void the_oldest_incomplete_block_gives_way_when_memory_is_full(void **state)
 {
     (void)state;
@@ -254,6 +271,7 @@ int main(void)
         cmocka_unit_test(symbol_size_and_depth_are_those_of_the_group),
         cmocka_unit_test(a_forged_first_datagram_does_not_kill_block_or_group),
         cmocka_unit_test(a_forged_block_number_is_overcome),
+        cmocka_unit_test(what_a_forged_block_number_seemed_to_have_lost_is_taken_back),
         cmocka_unit_test(the_oldest_incomplete_block_gives_way_when_memory_is_full),
         cmocka_unit_test(held_blocks_are_never_evicted),
         cmocka_unit_test(a_block_that_missed_too_much_for_want_of_memory_takes_none),

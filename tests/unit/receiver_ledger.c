@@ -72,19 +72,19 @@ static void an_intent_becomes_a_delivery(void **state)
     struct ledger_delivery batch[3] = {delivery(1, 10), delivery(2, 11), delivery(3, 12)};
     struct ledger_delivery last;
     uint64_t number;
-    assert_false(ledger_knows_transfer(ledger, batch[0].transfer_id));
+    assert_int_equal(ledger_knows_transfer(ledger, 0xfedcba98, batch[0].transfer_id), STATUS_NOT_FOUND);
     assert_int_equal(ledger_publishing(ledger, batch, 3), STATUS_OK);
     assert_int_equal(publishing_count(), 3);
-    assert_true(ledger_knows_transfer(ledger, batch[0].transfer_id));
+    assert_int_equal(ledger_knows_transfer(ledger, 0xfedcba98, batch[0].transfer_id), STATUS_OK);
     assert_int_equal(ledger_last_delivered(ledger, &last), STATUS_NOT_FOUND);
-    uint8_t ids[2][TRANSFER_ID_SIZE] = {{1}, {2}};
-    assert_int_equal(ledger_delivered(ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])ids, 2), STATUS_OK);
-    assert_int_equal(ledger_publish_failed(ledger, batch[2].transfer_id), STATUS_OK);
-    assert_int_equal(ledger_publish_failed(ledger, batch[0].transfer_id), STATUS_OK); /* delivered: stays */
+    const struct ledger_key ids[2] = {{0xfedcba98, {1}}, {0xfedcba98, {2}}};
+    assert_int_equal(ledger_delivered(ledger, ids, 2), STATUS_OK);
+    assert_int_equal(ledger_publish_failed(ledger, 0xfedcba98, batch[2].transfer_id), STATUS_OK);
+    assert_int_equal(ledger_publish_failed(ledger, 0xfedcba98, batch[0].transfer_id), STATUS_OK); /* delivered: stays */
     reopen();
     assert_int_equal(publishing_count(), 0);
-    assert_false(ledger_knows_transfer(ledger, batch[2].transfer_id));
-    assert_true(ledger_knows_transfer(ledger, batch[0].transfer_id));
+    assert_int_equal(ledger_knows_transfer(ledger, 0xfedcba98, batch[2].transfer_id), STATUS_NOT_FOUND);
+    assert_int_equal(ledger_knows_transfer(ledger, 0xfedcba98, batch[0].transfer_id), STATUS_OK);
     assert_int_equal(ledger_delivered_count(ledger, &number), STATUS_OK);
     assert_int_equal(number, 2);
     assert_int_equal(ledger_last_delivered(ledger, &last), STATUS_OK);
@@ -103,14 +103,15 @@ static void a_delivered_transfer_never_becomes_an_intent_again(void **state)
 {
     (void)state;
     struct ledger_delivery one = delivery(1, 10);
-    uint8_t ids[1][TRANSFER_ID_SIZE] = {{1}};
+    const struct ledger_key ids[1] = {{0xfedcba98, {1}}};
     assert_int_equal(ledger_publishing(ledger, &one, 1), STATUS_OK);
     assert_int_equal(ledger_publishing(ledger, &one, 1), STATUS_OK); /* another try with another directory */
     assert_int_equal(publishing_count(), 1);
-    assert_int_equal(ledger_delivered(ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])ids, 1), STATUS_OK);
+    assert_int_equal(ledger_delivered(ledger, ids, 1), STATUS_OK);
     struct ledger_delivery batch[2] = {delivery(2, 11), delivery(1, 10)};
     assert_int_equal(ledger_publishing(ledger, batch, 2), STATUS_EXISTS);
-    assert_false(ledger_knows_transfer(ledger, batch[0].transfer_id)); /* all or none */
+    assert_int_equal(ledger_knows_transfer(ledger, 0xfedcba98, batch[0].transfer_id),
+                     STATUS_NOT_FOUND); /* all or none */
 }
 
 static void remember_chain(const struct ledger_chain *chain, void *context)
@@ -153,11 +154,11 @@ static void sum_sequence(uint64_t sequence, void *context)
 static void sequences_come_in_order_above_a_mark(void **state)
 {
     (void)state;
-    uint8_t ids[4][TRANSFER_ID_SIZE] = {{1}, {2}, {3}, {4}};
+    const struct ledger_key ids[4] = {{0xfedcba98, {1}}, {0xfedcba98, {2}}, {0xfedcba98, {3}}, {0xfedcba98, {4}}};
     struct ledger_delivery batch[4] = {delivery(1, 12), delivery(2, 10), delivery(3, 11), delivery(4, 3)};
     uint64_t sums[2] = {0};
     assert_int_equal(ledger_publishing(ledger, batch, 4), STATUS_OK);
-    assert_int_equal(ledger_delivered(ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])ids, 4), STATUS_OK);
+    assert_int_equal(ledger_delivered(ledger, ids, 4), STATUS_OK);
     assert_int_equal(ledger_each_sequence(ledger, batch[0].chain_id, 3, sum_sequence, sums), STATUS_OK);
     assert_int_equal(sums[0], 33);
 }
@@ -174,9 +175,8 @@ static void what_was_committed_survives_a_kill(void **state)
             _exit(1);
         for (uint8_t i = 0;; i++) {
             struct ledger_delivery one = delivery(i, 100 + i);
-            uint8_t ids[1][TRANSFER_ID_SIZE] = {{i}};
-            if (ledger_publishing(ledger, &one, 1) != STATUS_OK ||
-                ledger_delivered(ledger, (const uint8_t(*)[TRANSFER_ID_SIZE])ids, 1) != STATUS_OK ||
+            const struct ledger_key ids[1] = {{0xfedcba98, {i}}};
+            if (ledger_publishing(ledger, &one, 1) != STATUS_OK || ledger_delivered(ledger, ids, 1) != STATUS_OK ||
                 write(channel[1], &i, 1) != 1)
                 _exit(1);
         }

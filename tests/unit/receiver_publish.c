@@ -500,12 +500,12 @@ static void an_interrupted_delivery_comes_to_one_end(void **state)
     assert_int_equal(mkdirat(intake.fd, path, 0700), 0);
     assert_int_equal(mkdirat(intake.staging_fd, "leftover", 0700), 0);
 
-    assert_int_equal(recover_run(&intake, ledger), STATUS_OK);
-    assert_int_equal(recover_run(&intake, ledger), STATUS_OK);
+    assert_int_equal(recover_run(&intake, ledger, NULL), STATUS_OK);
+    assert_int_equal(recover_run(&intake, ledger, NULL), STATUS_OK);
     uint64_t count;
     assert_int_equal(ledger_delivered_count(ledger, &count), STATUS_OK);
     assert_int_equal(count, 4);
-    assert_false(ledger_knows_transfer(ledger, wiped.transfer_id));
+    assert_int_equal(ledger_knows_transfer(ledger, wiped.sender_id, wiped.transfer_id), STATUS_NOT_FOUND);
     assert_true(lies_in_channel(before_rename.directory));
     assert_true(lies_in_channel(after_rename.directory));
     assert_false(lies_in_channel(taken.directory));
@@ -528,7 +528,7 @@ static int begin(void **state)
     budget = (struct assembly_budget){.memory_limit = 1 << 30, .held_limit = UINT64_MAX};
     bell = doorbell_create();
     results = mailbox_create(bell);
-    return publish_start(&intake, ledger, results, &publish) == STATUS_OK ? 0 : -1;
+    return publish_start(&intake, ledger, NULL, results, &publish) == STATUS_OK ? 0 : -1;
 }
 
 static int end(void **state)

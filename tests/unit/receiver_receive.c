@@ -33,6 +33,7 @@ struct link {
     int fd;
     uint64_t sequence;
     struct fec_cache *codes;
+    uint64_t memory;
 };
 
 static void find_free_port(int family, struct socket_address *address)
@@ -45,9 +46,26 @@ static void find_free_port(int family, struct socket_address *address)
     close(fd);
 }
 
-static struct link open_link(int family, bool sealed)
+static void open_receive(struct link *link, int fd)
 {
-    struct link link = {.sequence = 1};
+    struct receive_setup setup = {.address = &link->address,
+                                  .fd = fd,
+                                  .lane = 0,
+                                  .memory = link->memory,
+                                  .trust = link->trust,
+                                  .link_secret = link->key != NULL ? secret : NULL,
+                                  .ready = link->ready,
+                                  .done = link->done,
+                                  .queue_capacity = QUEUE,
+                                  .store_bell = link->bell,
+                                  .progress = link->progress};
+    assert_int_equal(receive_create(&setup, &link->receive), STATUS_OK);
+}
+
+/* With a socket that the stage opens, or with one that is passed to it; `held` is a copy of that. */
+static struct link open_link_with(int family, bool sealed, int *held, uint64_t memory)
+{
+    struct link link = {.sequence = 1, .memory = memory};
     struct signature_public key = {.key_id = {SENDER}};
     link.trust = trust_from_keys(&key, 1);
     link.progress = progress_create(link.trust, 1);
@@ -57,21 +75,22 @@ static struct link open_link(int family, bool sealed)
     link.key = sealed ? linkkey_create(secret) : NULL;
     link.codes = fec_cache_create();
     find_free_port(family, &link.address);
-    struct receive_setup setup = {.address = &link.address,
-                                  .lane = 0,
-                                  .memory = 8 << 20,
-                                  .trust = link.trust,
-                                  .link_secret = sealed ? secret : NULL,
-                                  .ready = link.ready,
-                                  .done = link.done,
-                                  .queue_capacity = QUEUE,
-                                  .store_bell = link.bell,
-                                  .progress = link.progress};
-    assert_int_equal(receive_create(&setup, &link.receive), STATUS_OK);
+    int fd = -1;
+    if (held != NULL) {
+        fd = socket(family, SOCK_DGRAM, 0);
+        assert_int_equal(bind(fd, (struct sockaddr *)&link.address.storage, link.address.size), 0);
+        *held = dup(fd);
+    }
+    open_receive(&link, fd);
     assert_int_equal(receive_start(link.receive), STATUS_OK);
     link.fd = socket(family, SOCK_DGRAM, 0);
     assert_int_equal(connect(link.fd, (struct sockaddr *)&link.address.storage, link.address.size), 0);
     return link;
+}
+
+static struct link open_link(int family, bool sealed, int *held)
+{
+    return open_link_with(family, sealed, held, 8 << 20);
 }
 
 static void close_link(struct link *link)
@@ -140,15 +159,17 @@ static void send_train(struct link *link, uint8_t *bytes, unsigned count)
 
 static struct block *wait_for_block(struct link *link)
 {
-    for (;;) {
-        struct block *block = queue_pop(link->ready);
-        if (block != NULL)
-            return block;
+    struct block *block = queue_pop(link->ready);
+    uint64_t until_ns = clock_monotonic_ns() + 10 * CLOCK_SECOND_NS;
+    while (block == NULL && clock_monotonic_ns() < until_ns) {
         doorbell_arm(link->bell);
         if (queue_peek(link->ready) == NULL)
             doorbell_wait(link->bell, 10 * CLOCK_SECOND_NS);
         doorbell_disarm(link->bell);
+        block = queue_pop(link->ready);
     }
+    assert_non_null(block);
+    return block;
 }
 
 static void expect_block(struct link *link, uint64_t sbn, enum decode_result result)
@@ -159,17 +180,15 @@ static void expect_block(struct link *link, uint64_t sbn, enum decode_result res
     for (unsigned i = 0; i < K * SYMBOL; i++)
         assert_int_equal(block->symbols[i], (uint8_t)(sbn + i / SYMBOL));
     assert_true(queue_push(link->done, block));
+    doorbell_ring(receive_done_bell(link->receive));
 }
 
-/* The figures once everything sent so far has been counted. */
-static struct receive_counters counters_after(struct link *link, uint64_t datagrams)
+/* The figures at the end; `datagrams` have been seen to arrive. */
+static struct receive_counters final_counters(struct link *link, uint64_t datagrams)
 {
     struct receive_counters counters;
-    uint64_t until_ns = clock_monotonic_ns() + 10 * CLOCK_SECOND_NS;
-    do {
-        usleep(1000);
-        receive_counters(link->receive, &counters);
-    } while (counters.datagrams < datagrams && clock_monotonic_ns() < until_ns);
+    receive_stop(link->receive);
+    receive_counters(link->receive, &counters);
     assert_int_equal(counters.datagrams, datagrams);
     return counters;
 }
@@ -177,7 +196,7 @@ static struct receive_counters counters_after(struct link *link, uint64_t datagr
 static void run_trains(int family, bool sealed)
 {
     static uint8_t block[K + R][SIZE];
-    struct link link = open_link(family, sealed);
+    struct link link = open_link(family, sealed, NULL);
     for (uint64_t sbn = 0; sbn < 200; sbn++) {
         make_block(&link, sbn, block);
         send_train(&link, block[0], K + R);
@@ -186,7 +205,7 @@ static void run_trains(int family, bool sealed)
         send_train(&link, block[R], K); /* without the first symbols */
         expect_block(&link, sbn, DECODE_REPAIRED);
     }
-    struct receive_counters counters = counters_after(&link, 100 * (K + R) + 100 * K);
+    struct receive_counters counters = final_counters(&link, 100 * (K + R) + 100 * K);
     assert_int_equal(counters.blocks_complete, 200);
     assert_int_equal(counters.lost, 100 * R);
     assert_int_equal(counters.drops[DATAGRAM_DROP_SURPLUS], 100 * R);
@@ -215,7 +234,7 @@ static void what_is_wrong_is_counted_by_reason(void **state)
 {
     (void)state;
     static uint8_t block[K + R][SIZE], bad[SIZE];
-    struct link link = open_link(AF_INET, false);
+    struct link link = open_link(AF_INET, false, NULL);
     static const struct {
         size_t at;
         uint8_t value;
@@ -240,47 +259,158 @@ static void what_is_wrong_is_counted_by_reason(void **state)
     for (unsigned i = 0; i < K; i++)
         assert_int_equal(send(link.fd, block[i], SIZE, 0), SIZE);
     expect_block(&link, 10, DECODE_COMPLETE);
-    struct receive_counters counters = counters_after(&link, sizeof cases / sizeof *cases + K);
+    struct receive_counters counters = final_counters(&link, sizeof cases / sizeof *cases + K);
     for (unsigned i = 0; i < DATAGRAM_DROP_COUNT; i++)
         assert_int_equal(counters.drops[i], expected[i]);
     close_link(&link);
 }
 
+/* Sends a block whose last symbol completes it, and waits until the stage has handed it on or dropped it. */
+static void send_and_wait(struct link *link, uint64_t sbn)
+{
+    static uint8_t block[K + R][SIZE];
+    make_block(link, sbn, block);
+    doorbell_arm(link->bell);
+    send_train(link, block[0], K);
+    doorbell_wait(link->bell, 10 * CLOCK_SECOND_NS);
+    doorbell_disarm(link->bell);
+}
+
 static void a_full_queue_drops_blocks_and_never_stops_receiving(void **state)
 {
     (void)state;
-    static uint8_t block[K + R][SIZE];
-    struct link link = open_link(AF_INET, false);
-    for (uint64_t sbn = 0; sbn < QUEUE + 20; sbn++) {
-        make_block(&link, sbn, block);
-        send_train(&link, block[0], K);
-        (void)counters_after(&link, (sbn + 1) * K);
-    }
-    struct receive_counters counters = counters_after(&link, (QUEUE + 20) * K);
-    assert_int_equal(counters.store_queue_full, 20);
+    struct link link = open_link(AF_INET, false, NULL);
+    for (uint64_t sbn = 0; sbn < QUEUE + 20; sbn++)
+        send_and_wait(&link, sbn);
     for (uint64_t sbn = 0; sbn < QUEUE; sbn++)
         expect_block(&link, sbn, DECODE_COMPLETE);
-    make_block(&link, 1000, block);
-    send_train(&link, block[0], K);
-    expect_block(&link, 1000, DECODE_COMPLETE);
+    send_and_wait(&link, QUEUE + 20);
+    expect_block(&link, QUEUE + 20, DECODE_COMPLETE);
+    struct receive_counters counters = final_counters(&link, (QUEUE + 21) * K);
+    assert_int_equal(counters.store_queue_full, 20);
+    close_link(&link);
+}
+
+static void what_later_stages_have_no_room_for_waits_in_the_socket(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 30 };
+    static uint8_t block[K + R][SIZE];
+    struct link link = open_link_with(AF_INET, false, NULL, 1536 << 10);
+    assert_true(receive_arena_size(link.receive) < BLOCKS * (K + R) * SYMBOL);
+    for (uint64_t sbn = 0; sbn < BLOCKS; sbn++) {
+        make_block(&link, sbn, block);
+        send_train(&link, block[0], K);
+    }
+    for (uint64_t sbn = 0; sbn < BLOCKS; sbn++)
+        expect_block(&link, sbn, DECODE_COMPLETE);
+    struct receive_counters counters = final_counters(&link, BLOCKS * K);
+    assert_int_equal(counters.drops[DATAGRAM_DROP_MEMORY], 0);
+    assert_int_equal(counters.blocks_given_up, 0);
     close_link(&link);
 }
 
 static void what_has_passed_is_told_after_blocks_came_back(void **state)
 {
     (void)state;
-    static uint8_t block[K + R][SIZE];
-    struct link link = open_link(AF_INET, false);
-    uint64_t epoch = 0, passed = 0, until_ns = clock_monotonic_ns() + 10 * CLOCK_SECOND_NS;
-    make_block(&link, 0, block);
-    send_train(&link, block[0], K);
+    struct link link = open_link(AF_INET, false, NULL);
+    uint64_t epoch = 0, passed = 0;
+    send_and_wait(&link, 0);
     expect_block(&link, 0, DECODE_COMPLETE);
-    while (passed != 1 && clock_monotonic_ns() < until_ns) {
-        usleep(1000);
-        (void)progress_passed(link.progress, SENDER, 0, &epoch, &passed);
-    }
+    receive_stop(link.receive);
+    assert_true(progress_passed(link.progress, SENDER, 0, &epoch, &passed));
     assert_int_equal(epoch, EPOCH);
     assert_int_equal(passed, 1);
+    close_link(&link);
+}
+
+/* A file in memory. */
+struct bytes {
+    size_t size;
+    uint8_t at[1 << 20];
+};
+
+static bool append(void *context, const void *bytes, size_t size)
+{
+    struct bytes *to = context;
+    assert_true(to->size + size <= sizeof to->at);
+    memcpy(to->at + to->size, bytes, size);
+    to->size += size;
+    return true;
+}
+
+/* Ends the running stage and lets another one go on with the same socket. Returns the figures of the first. */
+static struct receive_counters restart(struct link *link, int held)
+{
+    struct receive_counters counters;
+    static struct bytes file;
+    static struct handover_reader reader;
+    const struct handover_origin origin = {.sealed = link->key != NULL};
+    struct handover_record record;
+    file.size = 0;
+    receive_stop(link->receive);
+    struct handover_writer *writer = handover_writer_create(append, &file);
+    handover_writer_begin(writer, &origin);
+    (void)receive_export(link->receive, writer);
+    receive_counters(link->receive, &counters);
+    assert_true(handover_writer_finish(writer));
+    handover_writer_destroy(writer);
+    receive_destroy(link->receive);
+
+    open_receive(link, dup(held));
+    assert_int_equal(handover_reader_init(&reader, file.at, file.size, &origin), HANDOVER_GOOD);
+    while (handover_reader_next(&reader, &record))
+        assert_true(receive_import(link->receive, &record, clock_monotonic_ns()));
+    assert_int_equal(receive_start(link->receive), STATUS_OK);
+    return counters;
+}
+
+static void restarts_in_the_middle_of_blocks_lose_nothing(void **state)
+{
+    (void)state;
+    static uint8_t block[K + R][SIZE];
+    int held;
+    struct link link = open_link(AF_INET, true, &held);
+    for (uint64_t sbn = 0; sbn < 40; sbn++) {
+        make_block(&link, sbn, block);
+        send_train(&link, block[0], 3); /* in the stage, its ring, or still in the socket */
+        restart(&link, held);
+        send_train(&link, block[3], K + R - 3);
+        expect_block(&link, sbn, DECODE_COMPLETE);
+    }
+    struct receive_counters counters;
+    receive_stop(link.receive);
+    receive_counters(link.receive, &counters);
+    assert_int_equal(counters.lost, 0);
+    assert_int_equal(counters.blocks_given_up, 0);
+    assert_int_equal(counters.kernel_socket_buffer, 0);
+    assert_int_equal(counters.drops[DATAGRAM_DROP_DUPLICATE], 0);
+    close(held);
+    close_link(&link);
+}
+
+static void what_the_socket_dropped_while_nobody_ran_counts_once(void **state)
+{
+    (void)state;
+    static uint8_t block[K + R][SIZE];
+    int held;
+    struct link link = open_link(AF_INET, false, &held);
+    send_and_wait(&link, 0);
+    expect_block(&link, 0, DECODE_COMPLETE);
+    receive_stop(link.receive);
+    int small = 1;
+    assert_int_equal(setsockopt(held, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+    make_block(&link, 1, block);
+    for (unsigned i = 0; socket_drops(held) == 0; i++)
+        assert_int_equal(send(link.fd, block[i % (K - 1)], SIZE, 0), SIZE);
+    assert_int_equal(restart(&link, held).kernel_socket_buffer, 0); /* there were none while it ran */
+    send_and_wait(&link, 2);
+    expect_block(&link, 2, DECODE_COMPLETE);
+    assert_int_equal(restart(&link, held).kernel_socket_buffer, 1);
+    send_and_wait(&link, 3);
+    expect_block(&link, 3, DECODE_COMPLETE);
+    assert_int_equal(restart(&link, held).kernel_socket_buffer, 0);
+    close(held);
     close_link(&link);
 }
 
@@ -288,7 +418,7 @@ static void blocks_that_are_out_at_the_end_are_taken_back(void **state)
 {
     (void)state;
     static uint8_t block[K + R][SIZE];
-    struct link link = open_link(AF_INET, false);
+    struct link link = open_link(AF_INET, false, NULL);
     for (uint64_t sbn = 0; sbn < 3; sbn++) {
         make_block(&link, sbn, block);
         send_train(&link, block[0], K);
@@ -307,7 +437,10 @@ int main(void)
         cmocka_unit_test(sealed_datagrams_are_opened),
         cmocka_unit_test(what_is_wrong_is_counted_by_reason),
         cmocka_unit_test(a_full_queue_drops_blocks_and_never_stops_receiving),
+        cmocka_unit_test(what_later_stages_have_no_room_for_waits_in_the_socket),
         cmocka_unit_test(what_has_passed_is_told_after_blocks_came_back),
+        cmocka_unit_test(restarts_in_the_middle_of_blocks_lose_nothing),
+        cmocka_unit_test(what_the_socket_dropped_while_nobody_ran_counts_once),
         cmocka_unit_test(blocks_that_are_out_at_the_end_are_taken_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,9 @@ static enum status load(const struct scratch *scratch, int line, const char *tex
                                         "[channel models]",
                                         "priority = low",
                                         "complete = marker",
-                                        "symlinks = inside"};
+                                        "symlinks = inside",
+                                        "[replay]",
+                                        "retain = 7d"};
     char file[100], body[TEXT_SIZE] = "";
     size_t used = 0;
     for (int i = 0; i < (int)(sizeof lines / sizeof lines[0]); i++) {
@@ -112,7 +114,12 @@ static void a_sound_file_is_loaded_in_machine_units(void **state)
     assert_int_equal(config.repair_symbols, 16);
     assert_int_equal(config.retain_ns, UINT64_C(7) * 86400 * 1000000000);
     assert_int_equal(config.retain_bytes, UINT64_C(500) << 30);
+    assert_int_equal(config.retain_free, 0);
     assert_true(config.idle_resend);
+    assert_int_equal(config.idle_copies, 2);
+    assert_int_equal(config.idle_share, 50);
+    assert_int_equal(config.idle_window_ns, UINT64_C(86400) * 1000000000);
+    assert_null(config.replay_group);
     assert_int_equal(config.symbol_size, datagram_symbol_size_for_mtu(1500, false));
     assert_string_equal(config.interface, "lo");
     const struct config_channel *models = config_channel_find(&config, "models");
@@ -180,6 +187,7 @@ static void addresses_units_and_ranges_are_checked(void **state)
     assert_problem(*state, 10, "carrier = perhaps", "require, ignore");
     assert_problem(*state, 13, "burst = 5", "burst");
     assert_problem(*state, 13, "burst = 59s", "4096");
+    assert_problem(*state, 13, "source_symbols = 1", "too small for an announce");
     assert_problem(*state, 13, "source_symbols = 201", "between 1 and 200");
     assert_problem(*state, 13, "repair_symbols = 3", "between 4 and 55");
     assert_problem(*state, 13, "repair_symbols = 56", "between 4 and 55");
@@ -196,6 +204,37 @@ static void channels_and_unknown_keys_are_checked(void **state)
     assert_problem(*state, 6, "setle = 1s", "setle");
 }
 
+static void retention_and_resending_are_checked(void **state)
+{
+    assert_problem(*state, 19, "retain_free = much", "retain_free");
+    assert_problem(*state, 19, "idle_copies = 0", "between 1 and 100");
+    assert_problem(*state, 19, "idle_share = 0", "between 1 and 100");
+    assert_problem(*state, 19, "idle_share = 101", "between 1 and 100");
+    assert_problem(*state, 19, "idle_window = 1", "idle_window");
+    assert_problem(*state, 19, "group = no-such-group-here", "groupadd");
+    assert_problem(*state, 17, "retain = 0s", "no bound");
+    assert_problem(*state, 17, "retain_bytes = 0", "no bound");
+    assert_problem(*state, 17, "retain_bytes = few", "retain_bytes");
+}
+
+static void a_channel_and_the_link_have_retention_of_their_own(void **state)
+{
+    struct config config;
+    assert_int_equal(load(*state, 17, "retain = 2h", &config), STATUS_OK);
+    assert_int_equal(config_channel_find(&config, "models")->retain_ns, UINT64_C(7200) * 1000000000);
+    assert_int_equal(config_channel_find(&config, "models")->retain_bytes, 0);
+    assert_int_equal(config_channel_find(&config, "other")->retain_ns, 0);
+    config_deinit(&config);
+    assert_int_equal(load(*state, 17, "retain_bytes = 5GiB", &config), STATUS_OK);
+    assert_int_equal(config_channel_find(&config, "models")->retain_bytes, UINT64_C(5) << 30);
+    config_deinit(&config);
+    assert_int_equal(load(*state, 19, "retain_free = 10GiB", &config), STATUS_OK);
+    assert_int_equal(config.retain_free, UINT64_C(10) << 30);
+    config_deinit(&config);
+    assert_int_equal(load(*state, 19, "group = root", &config), geteuid() == 0 ? STATUS_OK : STATUS_INVALID);
+    config_deinit(&config);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -208,6 +247,8 @@ int main(void)
         TEST(keys_that_can_not_be_loaded_are_named),
         TEST(addresses_units_and_ranges_are_checked),
         TEST(channels_and_unknown_keys_are_checked),
+        TEST(retention_and_resending_are_checked),
+        TEST(a_channel_and_the_link_have_retention_of_their_own),
     };
     if (signature_init() != STATUS_OK)
         return 1;

@@ -83,6 +83,46 @@ static void full_group_is_sent_once(void **state)
     assert_int_equal(group_deadline_ns(&set), UINT64_MAX);
 }
 
+static void start_and_end(uint64_t now_ns)
+{
+    assert_true(group_start(&set, true, &next_sbn, now_ns));
+    (void)send_all();
+    (void)group_end(&set, now_ns, note_done, NULL);
+}
+
+static void settled_is_what_left_with_its_repeat_and_a_group_behind_it(void **state)
+{
+    (void)state;
+    add(0, DEPTH, 0);
+    start_and_end(0);
+    assert_int_equal(group_settled(&set), 0); /* nothing is behind it */
+    add(DEPTH, 2, MS);
+    start_and_end(MS); /* short: held for its repeat */
+    assert_int_equal(group_settled(&set), DEPTH);
+    add(DEPTH + 2, DEPTH, 2 * MS);
+    start_and_end(2 * MS);
+    assert_int_equal(group_settled(&set), DEPTH); /* the one before was not repeated yet */
+    assert_true(group_start(&set, true, &next_sbn, 100 * MS));
+    assert_true(set.sending->is_repeat);
+    assert_int_equal(group_settled(&set), DEPTH); /* the repeat is under way */
+    (void)send_all();
+    (void)group_end(&set, 101 * MS, note_done, NULL);
+    assert_int_equal(group_settled(&set), DEPTH + 2);
+}
+
+static void blocks_say_what_they_repeat(void **state)
+{
+    (void)state;
+    struct datagram datagram;
+    blocks[1].repeat_of = 42;
+    add(0, 2, 0);
+    assert_true(group_start(&set, true, &next_sbn, 0));
+    group_fill(set.sending, 0, 0, &datagram);
+    assert_int_equal(datagram.repeat_of, 0);
+    group_fill(set.sending, 1, 0, &datagram);
+    assert_int_equal(datagram.repeat_of, 42);
+}
+
 static void end_of_the_stream_does_not_wait(void **state)
 {
     (void)state;
@@ -195,6 +235,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(full_group_is_sent_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(settled_is_what_left_with_its_repeat_and_a_group_behind_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(blocks_say_what_they_repeat, setup, teardown),
         cmocka_unit_test_setup_teardown(end_of_the_stream_does_not_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(slow_stream_waits_for_a_while, setup, teardown),
         cmocka_unit_test_setup_teardown(short_group_is_repeated_once_later_than_a_burst, setup, teardown),

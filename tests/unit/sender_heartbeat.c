@@ -107,6 +107,25 @@ static void beat_says_who_and_what(void **state)
     assert_true(symbol_size < 1376);
 }
 
+static void what_will_be_healed_is_said_as_far_as_it_exists(void **state)
+{
+    (void)state;
+    struct message_range ranges[LIMIT_HEALING_RANGES + 3] = {{0, 2}, {4, 9}, {6, 7}};
+    for (size_t i = 3; i < sizeof ranges / sizeof *ranges; i++)
+        ranges[i] = (struct message_range){3, 3};
+    heartbeat_set_healing(heartbeat, ranges, 3);
+    struct message_heartbeat decoded = beat(false);
+    assert_int_equal(decoded.healing_count, 2);
+    assert_int_equal(decoded.healing[0].first, 1);
+    assert_int_equal(decoded.healing[0].last, 2);
+    assert_int_equal(decoded.healing[1].first, 4);
+    assert_int_equal(decoded.healing[1].last, 5);
+    heartbeat_set_healing(heartbeat, ranges, sizeof ranges / sizeof *ranges);
+    assert_int_equal(beat(true).healing_count, LIMIT_HEALING_RANGES);
+    heartbeat_set_healing(heartbeat, NULL, 0);
+    assert_int_equal(beat(false).healing_count, 0);
+}
+
 static void settled_stops_in_front_of_the_oldest_that_is_not_sent(void **state)
 {
     (void)state;
@@ -186,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(beat_says_who_and_what, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_will_be_healed_is_said_as_far_as_it_exists, setup, teardown),
         cmocka_unit_test_setup_teardown(settled_stops_in_front_of_the_oldest_that_is_not_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(unsealed_transfers_do_not_hold_settled_back, setup, teardown),
         cmocka_unit_test_setup_teardown(only_the_first_sixteen_are_listed, setup, teardown),

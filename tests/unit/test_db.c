@@ -41,7 +41,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    static const char *const suffixes[] = {
+        "",        "-wal",        "-shm",        "-journal",       ".v1", ".v1-wal", ".v1-shm",
+        ".v1.tmp", ".v1.tmp-wal", ".v1.tmp-shm", ".v1.tmp-journal"};
     struct fixture *fixture = *state;
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         char file[80];
@@ -109,6 +111,88 @@ static void an_old_schema_is_brought_up_to_date_and_keeps_its_rows(void **state)
     db_close(db);
     db = open_version(fixture->file, 2);
     assert_int_equal(query(db, size_sql), 7);
+    db_close(db);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    static char bytes[1 << 20];
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ssize_t size = read(in, bytes, sizeof bytes);
+    assert_true(size > 0 && size < (ssize_t)sizeof bytes);
+    assert_int_equal(write(out, bytes, (size_t)size), size);
+    close(in);
+    close(out);
+}
+
+static void a_database_is_kept_as_it_was_before_its_schema_changes_and_can_be_gone_back_to(void **state)
+{
+    static const char size_sql[] = "SELECT size FROM item WHERE name = 'old'";
+    const struct fixture *fixture = *state;
+    char copy[80];
+    struct stat meta;
+    snprintf(copy, sizeof copy, "%s.v1", fixture->file);
+    struct db *db = open_version(fixture->file, 1);
+    assert_int_equal(insert(db, "old"), STATUS_OK);
+    db_close(db);
+    assert_int_equal(access(copy, F_OK), -1);
+    db = open_version(fixture->file, 2);
+    assert_int_equal(insert(db, "new"), STATUS_OK);
+    db_close(db);
+    assert_int_equal(stat(copy, &meta), 0);
+    assert_int_equal(meta.st_mode & 07777, 0600);
+    /* Back to the release before, which finds what it had left, and forward again from there. */
+    assert_int_equal(db_open(fixture->file, APPLICATION, schema, 1, &db), STATUS_CORRUPT);
+    copy_file(copy, fixture->file);
+    db = open_version(fixture->file, 1);
+    assert_int_equal(query(db, count_sql), 1);
+    assert_int_equal(insert(db, "between"), STATUS_OK);
+    db_close(db);
+    db = open_version(fixture->file, 2);
+    assert_int_equal(query(db, count_sql), 2);
+    assert_int_equal(query(db, size_sql), 7);
+    db_close(db);
+    db = open_version(copy, 1);
+    assert_int_equal(query(db, count_sql), 2);
+    db_close(db);
+}
+
+static void an_interrupted_migration_starts_again(void **state)
+{
+    const struct fixture *fixture = *state;
+    char copy[80], temporary[80];
+    snprintf(copy, sizeof copy, "%s.v1", fixture->file);
+    snprintf(temporary, sizeof temporary, "%s.v1.tmp", fixture->file);
+    struct db *db = open_version(fixture->file, 1);
+    assert_int_equal(insert(db, "old"), STATUS_OK);
+    db_close(db);
+    /* What a crash leaves: half of a copy, or a whole one and the schema of before. */
+    copy_file(fixture->file, temporary);
+    assert_int_equal(truncate(temporary, 4096), 0);
+    copy_file(temporary, copy);
+    db = open_version(fixture->file, 2);
+    assert_int_equal(query(db, count_sql), 1);
+    db_close(db);
+    assert_int_equal(access(temporary, F_OK), -1);
+    db = open_version(copy, 1);
+    assert_int_equal(query(db, count_sql), 1);
+    db_close(db);
+}
+
+static void a_schema_does_not_change_where_no_copy_can_be_kept(void **state)
+{
+    const struct fixture *fixture = *state;
+    char copy[80], inside[100];
+    snprintf(copy, sizeof copy, "%s.v1", fixture->file);
+    snprintf(inside, sizeof inside, "%s/in_the_way", copy);
+    struct db *db = open_version(fixture->file, 1);
+    db_close(db);
+    assert_int_equal(mkdir(copy, 0700), 0);
+    assert_int_equal(mkdir(inside, 0700), 0);
+    assert_int_not_equal(db_open(fixture->file, APPLICATION, schema, 2, &db), STATUS_OK);
+    rmdir(inside);
+    rmdir(copy);
+    db = open_version(fixture->file, 1);
     db_close(db);
 }
 
@@ -225,6 +309,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test(a_new_file_is_private_durable_and_ours),
         test(an_old_schema_is_brought_up_to_date_and_keeps_its_rows),
+        test(a_database_is_kept_as_it_was_before_its_schema_changes_and_can_be_gone_back_to),
+        test(an_interrupted_migration_starts_again),
+        test(a_schema_does_not_change_where_no_copy_can_be_kept),
         test(a_newer_schema_is_refused),
         test(a_database_of_another_program_is_refused_and_stays_as_it_is),
         test(a_file_that_is_no_database_is_corrupt),

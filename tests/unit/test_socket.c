@@ -161,6 +161,78 @@ static void the_pair_is_one_way_over_ipv6(void **state)
     check_one_way("[::1]:0");
 }
 
+static int stored_buffer(int fd)
+{
+    int value = 0;
+    socklen_t size = sizeof value;
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &value, &size), 0);
+    return value;
+}
+
+static void a_passed_socket_is_one_way_too_however_often_it_is_passed(void **state)
+{
+    (void)state;
+    struct socket_address address, bound;
+    uint32_t granted = 0;
+    assert_true(socket_address_parse("127.0.0.1:0", &address));
+    int held = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    assert_int_equal(bind(held, (struct sockaddr *)&address.storage, address.size), 0);
+    assert_int_equal(setsockopt(held, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on), 0);
+    address_of(held, &bound);
+    for (unsigned run = 0; run < 3; run++) {
+        assert_int_equal(socket_adopt_receiver(dup(held), &bound, 65536, &granted), STATUS_OK);
+        assert_true(granted >= 65536);
+        errno = 0;
+        assert_int_equal(sendto(held, "no", 2, MSG_NOSIGNAL, (struct sockaddr *)&bound.storage, bound.size), -1);
+        assert_int_equal(errno, EPIPE);
+        int value = 1;
+        socklen_t size = sizeof value;
+        assert_int_equal(getsockopt(held, SOL_SOCKET, SO_TIMESTAMPNS, &value, &size), 0);
+        assert_int_equal(value, 0);
+    }
+    close(held);
+}
+
+static void the_buffer_of_a_passed_socket_is_raised_and_never_lowered(void **state)
+{
+    (void)state;
+    struct socket_address address, bound;
+    uint32_t granted = 0;
+    assert_true(socket_address_parse("127.0.0.1:0", &address));
+    int held = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(held, (struct sockaddr *)&address.storage, address.size), 0);
+    address_of(held, &bound);
+    int before = stored_buffer(held);
+    assert_int_equal(socket_adopt_receiver(dup(held), &bound, 1000, &granted), STATUS_OK);
+    assert_int_equal(stored_buffer(held), before);
+    assert_int_equal(granted, before / 2);
+    int small = 5000;
+    assert_int_equal(setsockopt(held, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+    assert_int_equal(socket_adopt_receiver(dup(held), &bound, 65536, &granted), STATUS_OK);
+    assert_int_equal(stored_buffer(held), 2 * 65536);
+    assert_int_equal(granted, 65536);
+    close(held);
+}
+
+static void a_socket_of_another_kind_port_or_source_is_refused(void **state)
+{
+    (void)state;
+    struct socket_address address, bound, other;
+    uint32_t granted = 0;
+    assert_true(socket_address_parse("127.0.0.1:0", &address));
+    int held = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(held, (struct sockaddr *)&address.storage, address.size), 0);
+    address_of(held, &bound);
+    assert_true(socket_address_lane(&bound, 1, &other));
+    assert_int_equal(socket_adopt_receiver(dup(held), &other, 1000, &granted), STATUS_INVALID);
+    assert_int_equal(socket_adopt_receiver(socket(AF_INET, SOCK_STREAM, 0), &bound, 1000, &granted), STATUS_INVALID);
+    assert_int_equal(socket_adopt_receiver(socket(AF_UNIX, SOCK_DGRAM, 0), &bound, 1000, &granted), STATUS_INVALID);
+    assert_int_equal(connect(held, (struct sockaddr *)&bound.storage, bound.size), 0);
+    assert_int_equal(socket_adopt_receiver(dup(held), &bound, 1000, &granted), STATUS_INVALID);
+    close(held);
+}
+
 static void the_sender_does_not_fragment_and_does_not_trust_icmp(void **state)
 {
     (void)state;
@@ -215,6 +287,9 @@ int main(void)
         cmocka_unit_test(lanes_count_ports_up_to_the_last_one),
         cmocka_unit_test(the_pair_is_one_way_over_ipv4),
         cmocka_unit_test(the_pair_is_one_way_over_ipv6),
+        cmocka_unit_test(a_passed_socket_is_one_way_too_however_often_it_is_passed),
+        cmocka_unit_test(the_buffer_of_a_passed_socket_is_raised_and_never_lowered),
+        cmocka_unit_test(a_socket_of_another_kind_port_or_source_is_refused),
         cmocka_unit_test(the_sender_does_not_fragment_and_does_not_trust_icmp),
         cmocka_unit_test(an_address_in_use_or_of_another_machine_is_a_status),
         cmocka_unit_test(the_route_to_loopback_is_lo_with_its_mtu),

@@ -130,9 +130,16 @@ static void reasons_losses_and_tickets_are_shown(void **state)
                   "degraded no-heartbeat, since 2026-11-22T01:00:00.000Z: look at the cable");
     assert_prints("{\"transfers\":{\"incomplete\":[{\"sequence\":41,\"missing_bytes\":4096,\"ticket\":\"D1-XY\","
                   "\"healing\":true,\"name\":\"m\"}]}}",
-                  "sequence 41 m: 4 KiB missing, will be sent again by itself; ticket D1-XY");
-    assert_prints("{\"transfers\":{\"never_seen\":[{\"first\":3,\"last\":5,\"ticket\":\"D1-Z\"}]}}",
-                  "sequences 3 to 5; ticket D1-Z");
+                  "sequence 41 m: 4 KiB missing, will be sent again by itself\n    ticket  D1-XY\n");
+    assert_prints("{\"transfers\":{\"incomplete\":[{\"sequence\":41,\"missing_bytes\":4096,\"ticket\":null,"
+                  "\"missing_chunks\":{\"count\":3},\"name\":\"m\"}]}}",
+                  "sequence 41 m: 4 KiB missing in 3 chunks\n");
+    assert_prints(
+        "{\"transfers\":{\"never_seen\":[{\"first\":3,\"last\":5,\"sender_id\":\"1f\",\"ticket\":\"D1-Z\"}]}}",
+        "sequences 3 to 5 of sender 1f\n    ticket  D1-Z\n");
+    assert_prints("{\"alarms\":[{\"code\":\"chain_fork\",\"sender_id\":\"1f\",\"first\":3,\"last\":4,"
+                  "\"since\":\"2026-11-22T01:00:00.000Z\",\"ticket\":\"D1-A\"}]}",
+                  "  chain_fork of sender 1f, sequences 3 to 4, since 2026-11-22T01:00:00.000Z\n    ticket  D1-A\n");
     assert_prints("{\"link\":{\"datagrams_total\":990,\"lost_total\":10,\"drops\":{\"late\":3,\"tag\":0}}}",
                   "990 datagrams, 10 lost (1.00 %)  dropped: late 3\n");
 }

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench itself: its search, its judgement, its drawing, and one small run of all that it does with the daemons."""
+
+import json
+import os
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from harness import ROOT, run
+
+BENCH = ROOT / "tests" / "bench"
+sys.path.insert(0, str(BENCH))
+
+import goals  # noqa: E402
+import intake  # noqa: E402
+import rounds  # noqa: E402
+import svg  # noqa: E402
+import workloads  # noqa: E402
+
+
+def silent(_):
+    pass
+
+
+class Imagined:
+    """Loses something above `limit`, and gives no more than `most` however much is asked."""
+
+    name, lost = "imagined", 0
+
+    def __init__(self, limit, most):
+        self.limit, self.most, self.runs = limit, most, 0
+
+    def run(self, gbit):
+        self.runs += 1
+        return {"gbit": min(gbit, self.most)} if gbit <= self.limit else None
+
+
+def test_the_search_ends_just_below_the_first_loss():
+    rate, tried = rounds.best_rate(Imagined(limit=3, most=99).run, 0.5, 16, 10, 2, silent)
+    assert 2.9 < rate <= 3
+    assert all(one["lossless"] == (one["rate"] <= 3) for one in tried)
+
+
+def test_the_search_asks_for_no_more_than_brings_something():
+    rate, _ = rounds.best_rate(Imagined(limit=99, most=2).run, 0.5, 16, 8, 1, silent)
+    assert 1.9 < rate < 3.5
+
+
+def test_a_rate_counts_only_when_all_repeats_lost_nothing():
+    answers = iter([{"gbit": 1}, {"gbit": 1}, None] + [None] * 20)
+    rate, tried = rounds.best_rate(lambda _: next(answers), 1, 4, 2, 3, silent)
+    assert rate == 1
+    assert not any(one["lossless"] for one in tried)
+
+
+def test_ratios_are_of_the_same_round_and_leave_out_what_lost_something():
+    rows = [rounds.Row(Imagined(1, 1), 1), rounds.Row(Imagined(1, 1), 1)]
+    rows[0].contender.name, rows[1].contender.name = "pair", "bulk"
+    rows[0].results = [{"gbit": 1}, {"gbit": 2}, {"gbit": 4}]
+    rows[1].results = [{"gbit": 2}, None, {"gbit": 4}]
+    assert rounds.ratios(rows, "bulk", "pair", lambda one: one["gbit"]) == [2, 1]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_busy_machine_is_not_judged(good):
+    result = {"quiet": {"good": good}, "throughput": [], "latency": [],
+              "hold": [{"lost": [0, 3], "size_gib": 4, "link": "veth", "mtu": 1500}]}
+    (line,), _ = goals.judge(result)
+    assert line[-1] == ("NO" if good else "not judged, busy")
+
+
+def test_a_delivery_is_seen_at_its_rename(tmp_path):
+    channel = tmp_path / "channel"
+    channel.mkdir()
+    with intake.Intake(channel) as watch:
+        (channel / ".hidden").touch()
+        assert watch.wait(1, 0) is None
+        os.rename(channel / ".hidden", channel / "visible")
+        assert watch.wait(1, time.monotonic() + 10) is not None
+
+
+def test_loose_files_are_dropped_as_links_of_what_was_made_once(tmp_path):
+    load = workloads.loose(tmp_path, 20)
+    (tmp_path / "stage").mkdir()
+    staged = load.stage(tmp_path / "stage")
+    assert len(staged) == load.count == 20
+    assert sum(path.stat().st_size for path in staged) == load.size
+    assert all(path.stat().st_nlink == 2 for path in staged)
+
+
+def test_a_chart_holds_all_points_inside_its_frame(tmp_path):
+    chart = svg.Chart("T & T", "x", "y", [svg.Line("one", [(0, 0), (3, 7, 6, 9)]), svg.Line("none", [])], ["note"])
+    root = ElementTree.fromstring(chart.render())
+    places = [(float(one.get("cx")), float(one.get("cy"))) for one in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(places) == 2
+    assert all(svg.LEFT <= x <= svg.WIDTH - svg.RIGHT and svg.TOP <= y <= svg.HEIGHT - svg.BOTTOM for x, y in places)
+
+
+def test_a_small_run_over_loopback_measures_every_way_of_diodecast(tmp_path):
+    out = tmp_path / "result.json"
+    run(["/usr/bin/python3", "-B", BENCH / "bench.py", "--loopback", "--mtu", "1500", "--parts", "throughput", "--rows", "bulk",
+         "key", "lanes", "tree", "loose", "--runs", "1", "--rate", "0.3", "--size-mib", "8", "--tree-files", "20", "--loose-files",
+         "20", "--json", out], check=0, timeout=120)
+    result = json.loads(Path(out).read_text())
+    assert [row["what"] for row in result["throughput"]] == ["bulk", "bulk, link key", "bulk, 2 lanes", "tree", "loose"]
+    for row in result["throughput"]:
+        assert row["lossless_runs"] == 1 and row["gbit"]["median"] > 0 and row["wire_bytes_per_byte"]["median"] > 1
+    assert {"read", "send", "send #2"} <= set(result["throughput"][2]["threads"]["low"])
+    assert result["machine"]["cpus"] == os.cpu_count() and result["quiet"]["looks"]
