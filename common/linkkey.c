@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <openssl/core_names.h>
-#include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <sodium.h>
@@ -11,12 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/gcm.h"
 #include "common/keyfile.h"
 
 enum {
     PROVEN_SLOTS = 8,
-    DERIVED_SIZE = 32,
-    NONCE_SIZE = 12,
     SALT_SIZE = 8,
     LABEL_SIZE = sizeof("diodecast link 1") - 1,
     INFO_SIZE = LABEL_SIZE + 4 + 8 + 1,
@@ -29,17 +27,16 @@ struct key_name {
     uint64_t salt;
 };
 
-/* A derived key, as contexts with the AES key schedule and the GHASH tables made. */
+/* A derived key, with the AES key schedule and the GHASH tables made. */
 struct slot {
     bool used;
     struct key_name name;
-    EVP_CIPHER_CTX *seal;
-    EVP_CIPHER_CTX *open;
+    struct gcm_key *derived;
 };
 
 struct linkkey {
     uint8_t *secret; /* guarded memory */
-    EVP_CIPHER *cipher;
+    struct gcm *gcm;
     EVP_KDF *kdf;
     struct slot *selected;
     /*
@@ -79,16 +76,11 @@ enum status linkkey_load(const char *file, uint8_t secret[static LINKKEY_SIZE], 
     return status;
 }
 
-static struct slot *slot_create(const EVP_CIPHER *cipher)
+static struct slot *slot_create(const struct gcm *gcm)
 {
     struct slot *slot = calloc(1, sizeof(*slot));
     assert(slot != NULL);
-    slot->seal = EVP_CIPHER_CTX_new();
-    slot->open = EVP_CIPHER_CTX_new();
-    assert(slot->seal != NULL && slot->open != NULL);
-    int done = EVP_EncryptInit_ex2(slot->seal, cipher, NULL, NULL, NULL) &&
-               EVP_DecryptInit_ex2(slot->open, cipher, NULL, NULL, NULL);
-    assert(done);
+    slot->derived = gcm_key_create(gcm);
     return slot;
 }
 
@@ -96,8 +88,7 @@ static void slot_destroy(struct slot *slot)
 {
     if (slot == NULL)
         return;
-    EVP_CIPHER_CTX_free(slot->seal);
-    EVP_CIPHER_CTX_free(slot->open);
+    gcm_key_destroy(slot->derived);
     free(slot);
 }
 
@@ -111,12 +102,12 @@ struct linkkey *linkkey_create(const uint8_t secret[static LINKKEY_SIZE])
     memcpy(key->secret, secret, LINKKEY_SIZE);
     int failed = sodium_mprotect_readonly(key->secret);
     assert(failed == 0);
-    key->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    key->gcm = gcm_create_best();
     key->kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-    assert(key->cipher != NULL && key->kdf != NULL);
+    assert(key->kdf != NULL);
     for (int i = 0; i < PROVEN_SLOTS; i++)
-        key->proven[i] = slot_create(key->cipher);
-    key->candidate = slot_create(key->cipher);
+        key->proven[i] = slot_create(key->gcm);
+    key->candidate = slot_create(key->gcm);
     return key;
 }
 
@@ -127,7 +118,7 @@ void linkkey_destroy(struct linkkey *key)
     for (int i = 0; i < PROVEN_SLOTS; i++)
         slot_destroy(key->proven[i]);
     slot_destroy(key->candidate);
-    EVP_CIPHER_free(key->cipher);
+    gcm_destroy(key->gcm);
     EVP_KDF_free(key->kdf);
     sodium_free(key->secret);
     free(key);
@@ -139,7 +130,7 @@ static void store_le(uint8_t *out, uint64_t value, int size)
         out[i] = (uint8_t)(value >> (8 * i));
 }
 
-static void derive(const struct linkkey *key, const struct key_name *name, uint8_t derived[static DERIVED_SIZE])
+static void derive(const struct linkkey *key, const struct key_name *name, uint8_t derived[static GCM_KEY_SIZE])
 {
     uint8_t salt[SALT_SIZE];
     uint8_t info[INFO_SIZE];
@@ -158,7 +149,7 @@ static void derive(const struct linkkey *key, const struct key_name *name, uint8
         OSSL_PARAM_construct_end(),
     };
     EVP_KDF_CTX *context = EVP_KDF_CTX_new(key->kdf);
-    int done = context != NULL ? EVP_KDF_derive(context, derived, DERIVED_SIZE, parameters) : 0;
+    int done = context != NULL ? EVP_KDF_derive(context, derived, GCM_KEY_SIZE, parameters) : 0;
     assert(done == 1);
     EVP_KDF_CTX_free(context);
 }
@@ -187,12 +178,10 @@ void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uin
     if (names(key->candidate, &name))
         return;
 
-    uint8_t derived[DERIVED_SIZE];
+    uint8_t derived[GCM_KEY_SIZE];
     derive(key, &name, derived);
-    int done = EVP_EncryptInit_ex2(key->candidate->seal, NULL, derived, NULL, NULL) &&
-               EVP_DecryptInit_ex2(key->candidate->open, NULL, derived, NULL, NULL);
-    assert(done);
-    OPENSSL_cleanse(derived, sizeof(derived));
+    gcm_key_set(key->candidate->derived, derived);
+    sodium_memzero(derived, sizeof(derived));
     key->candidate->used = true;
     key->candidate->name = name;
 }
@@ -209,46 +198,30 @@ static void promote(struct linkkey *key)
     oldest->used = false;
 }
 
-static void make_nonce(uint64_t sequence, uint8_t nonce[static NONCE_SIZE])
+static void make_nonce(uint64_t sequence, uint8_t nonce[static GCM_NONCE_SIZE])
 {
-    memset(nonce, 0, NONCE_SIZE - 8);
-    store_le(nonce + NONCE_SIZE - 8, sequence, 8);
+    memset(nonce, 0, GCM_NONCE_SIZE - 8);
+    store_le(nonce + GCM_NONCE_SIZE - 8, sequence, 8);
 }
 
 void linkkey_seal(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, const uint8_t *in,
                   uint8_t *out, size_t size, uint8_t tag[static LINKKEY_TAG_SIZE])
 {
-    assert(key->selected != NULL && size <= INT32_MAX && aad_size <= INT32_MAX);
-    EVP_CIPHER_CTX *context = key->selected->seal;
-    uint8_t nonce[NONCE_SIZE];
-    int length = 0;
+    assert(key->selected != NULL);
+    uint8_t nonce[GCM_NONCE_SIZE];
     make_nonce(sequence, nonce);
-    int done = EVP_EncryptInit_ex2(context, NULL, NULL, nonce, NULL) &&
-               EVP_EncryptUpdate(context, NULL, &length, aad, (int)aad_size) &&
-               EVP_EncryptUpdate(context, out, &length, in, (int)size) &&
-               EVP_EncryptFinal_ex(context, out + size, &length) &&
-               EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, LINKKEY_TAG_SIZE, tag);
-    assert(done);
+    gcm_seal(key->selected->derived, nonce, aad, aad_size, in, out, size, tag);
     promote(key);
 }
 
 enum status linkkey_open(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, uint8_t *bytes,
                          size_t size, const uint8_t tag[static LINKKEY_TAG_SIZE])
 {
-    assert(key->selected != NULL && size <= INT32_MAX && aad_size <= INT32_MAX);
-    EVP_CIPHER_CTX *context = key->selected->open;
-    uint8_t nonce[NONCE_SIZE];
-    uint8_t expected[LINKKEY_TAG_SIZE];
-    int length = 0;
+    assert(key->selected != NULL);
+    uint8_t nonce[GCM_NONCE_SIZE];
     make_nonce(sequence, nonce);
-    memcpy(expected, tag, sizeof(expected));
-    int done = EVP_DecryptInit_ex2(context, NULL, NULL, nonce, NULL) &&
-               EVP_DecryptUpdate(context, NULL, &length, aad, (int)aad_size) &&
-               EVP_DecryptUpdate(context, bytes, &length, bytes, (int)size) &&
-               EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, LINKKEY_TAG_SIZE, expected);
-    assert(done);
-    if (EVP_DecryptFinal_ex(context, bytes + size, &length) != 1)
-        return STATUS_DENIED;
-    promote(key);
-    return STATUS_OK;
+    enum status status = gcm_open(key->selected->derived, nonce, aad, aad_size, bytes, size, tag);
+    if (status == STATUS_OK)
+        promote(key);
+    return status;
 }

@@ -8,8 +8,8 @@
 #include "common/status.h"
 
 /*
- * The link's pre-shared key: AES-256-GCM of each datagram (OpenSSL). The key of a lane is derived by HKDF-SHA256 from
- * the file's 32 bytes, sender id, epoch, lane and salt (proto/README.md, "Sealed datagrams"). One struct linkkey
+ * The link's pre-shared key: AES-256-GCM of each datagram (common/gcm.h). The key of a lane is derived by HKDF-SHA256
+ * from the file's 32 bytes, sender id, epoch, lane and salt (proto/README.md, "Sealed datagrams"). One struct linkkey
  * belongs to one thread.
  */
 struct linkkey;
@@ -28,7 +28,7 @@ void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uin
 /* Encrypts `in` to `out` (may be equal) and writes the tag. */
 void linkkey_seal(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, const uint8_t *in,
                   uint8_t *out, size_t size, uint8_t tag[static LINKKEY_TAG_SIZE]);
-/* Decrypts in place; STATUS_DENIED when the tag is wrong (then `bytes` are unspecified). */
+/* Decrypts in place; STATUS_DENIED when the tag is wrong (then all of `bytes` is zero). */
 MUST_CHECK enum status linkkey_open(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size,
                                     uint8_t *bytes, size_t size, const uint8_t tag[static LINKKEY_TAG_SIZE]);
 

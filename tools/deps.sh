@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that are missing for the groups named as arguments: build, demo, check, lint, bench.
+# Installs the Debian packages that are missing for the groups named as arguments: build, demo, check,
+# systemd-check, lint, bench.
 # Says nothing and needs no privileges when all are there.
 set -euo pipefail
 
@@ -11,9 +12,14 @@ declare -A group=(
     [demo]="minisign python3 python3-pip-whl python3-setuptools-whl"
     [check]="libcmocka-dev clang libclang-rt-dev minisign python3 python3-pytest python3-xxhash python3-cryptography
              iproute2 nftables ethtool util-linux mount procps git systemd libseccomp2"
+    [systemd-check]="mmdebstrap"
     [lint]="clang-format clang-tidy cppcheck shellcheck mandoc python3 libcmocka-dev git"
     [bench]="python3 python3-pytest iproute2 nftables ethtool util-linux clang diffutils udpcast"
 )
+# Intel's AES-GCM is there for this architecture only; without it OpenSSL does all.
+if [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ]; then
+    group[build]+=" libipsec-mb-dev"
+fi
 
 [ $# -gt 0 ] || set -- "${!group[@]}"
 wanted=()

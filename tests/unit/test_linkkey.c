@@ -27,6 +27,7 @@ static void fill(uint8_t *bytes, size_t size)
 static void what_is_sealed_opens_and_any_change_is_denied(void **state)
 {
     (void)state;
+    static const uint8_t nothing[SIZE];
     uint8_t plain[SIZE], bytes[SIZE], aad[AAD_SIZE], tag[LINKKEY_TAG_SIZE];
     fill(plain, sizeof(plain));
     fill(aad, sizeof(aad));
@@ -39,6 +40,7 @@ static void what_is_sealed_opens_and_any_change_is_denied(void **state)
     uint8_t copy[SIZE];
     memcpy(copy, bytes, sizeof(copy));
     assert_int_equal(linkkey_open(receiver, 43, aad, sizeof(aad), copy, sizeof(copy), tag), STATUS_DENIED);
+    assert_memory_equal(copy, nothing, sizeof(copy));
     for (size_t bit = 0; bit < 8 * AAD_SIZE; bit++) {
         memcpy(copy, bytes, sizeof(copy));
         aad[bit / 8] ^= (uint8_t)(1 << bit % 8);
