@@ -23,7 +23,7 @@ struct audit_log;
 
 enum {
     AUDIT_LOG_SEGMENT_SIZE = 64 << 20, /* bytes from which the next file is begun */
-    AUDIT_LOG_LOOK_BACK = 2 << 20,     /* bytes of the end that are looked at on opening; a batch is smaller */
+    AUDIT_LOG_LOOK_BACK = 8 << 20,     /* bytes of the end that are looked at on opening; a batch is smaller */
     AUDIT_LOG_BATCH_SIZE = 1 << 20,    /* bytes after which the caller commits */
 };
 

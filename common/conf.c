@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <ini.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cpus.h"
 #include "common/log.h"
 #include "common/units.h"
 
@@ -382,4 +384,25 @@ void conf_set_bool(struct conf_context *context, const struct conf_key *key, con
         *(bool *)member(key, target) = false;
     else
         conf_problem(context, "'%s': '%s' is neither on nor off", key->key, value);
+}
+
+void conf_set_cpus(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                   void *target)
+{
+    (void)name;
+    cpu_set_t allowed;
+    struct cpus cpus;
+    const char *problem = cpus_parse(value, &cpus);
+    if (problem != NULL) {
+        conf_problem(context, "'%s': '%s': %s", key->key, value, problem);
+        return;
+    }
+    bool is_known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
+    for (unsigned i = 0; i < cpus.count && is_known; i++)
+        if (!CPU_ISSET(cpus.numbers[i], &allowed)) {
+            conf_problem(context, "'%s': this process may not run on CPU %u, or there is none; see \"taskset -cp $$\"",
+                         key->key, cpus.numbers[i]);
+            return;
+        }
+    *(struct cpus *)member(key, target) = cpus;
 }

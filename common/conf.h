@@ -50,6 +50,9 @@ void conf_set_uint(struct conf_context *context, const struct conf_key *key, con
                    void *target); /* uint32_t */
 void conf_set_bool(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                    void *target); /* bool: on|off */
+/* struct cpus; each must be one that this process may run on. */
+void conf_set_cpus(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                   void *target);
 
 /*
  * Parses `file`. Unknown sections and keys, keys given twice, missing required keys and values without section are

@@ -156,3 +156,8 @@ char *units_format_duration(uint64_t ns, char out[static UNITS_TEXT_SIZE])
         snprintf(out, UNITS_TEXT_SIZE, "%jud %02juh", (uintmax_t)(seconds / 86400), (uintmax_t)(seconds / 3600 % 24));
     return out;
 }
+
+const char *units_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}

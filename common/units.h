@@ -17,5 +17,7 @@ enum { UNITS_TEXT_SIZE = 32 };
 char *units_format_size(uint64_t bytes, char out[static UNITS_TEXT_SIZE]);
 char *units_format_rate(uint64_t bits_per_second, char out[static UNITS_TEXT_SIZE]);
 char *units_format_duration(uint64_t ns, char out[static UNITS_TEXT_SIZE]);
+/* The ending of a noun behind a number: "" for one, else "s". */
+const char *units_plural(uint64_t count);
 
 #endif

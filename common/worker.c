@@ -4,9 +4,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
 
 enum { NAME_SIZE = 16 }; /* pthread_setname_np(3) */
 
@@ -59,6 +63,20 @@ enum status worker_start(const char *name, void (*run)(void *context), void *con
     }
     *worker = made;
     return STATUS_OK;
+}
+
+void worker_pin(struct worker *worker, const struct cpus *cpus, unsigned index)
+{
+    int cpu = cpus != NULL ? cpus_of(cpus, index) : -1;
+    if (cpu < 0)
+        return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    int error = pthread_setaffinity_np(worker->thread, sizeof set, &set);
+    if (error != 0)
+        log_warning("thread %s can't be bound to CPU %d: %s; see cpus in the configuration", worker->name, cpu,
+                    strerror(error));
 }
 
 void worker_join(struct worker *worker)

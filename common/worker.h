@@ -2,6 +2,7 @@
 #ifndef DIODECAST_COMMON_WORKER_H
 #define DIODECAST_COMMON_WORKER_H
 
+#include "common/cpus.h"
 #include "common/status.h"
 
 /* A named thread with all signals blocked (the control thread takes them). */
@@ -9,6 +10,11 @@ struct worker;
 
 MUST_CHECK enum status worker_start(const char *name, void (*run)(void *context), void *context,
                                     struct worker **worker);
+/*
+ * Binds the thread to its CPU, cpus_of(cpus, index), if there is one; cpus may be NULL. Where that can't be it stays
+ * free, and a warning says so.
+ */
+void worker_pin(struct worker *worker, const struct cpus *cpus, unsigned index);
 /* Waits for the end of run() and frees. The caller has told run() to stop by its own means. NULL is allowed. */
 void worker_join(struct worker *worker);
 

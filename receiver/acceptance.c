@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/units.h"
 #include "proto/ticket.h"
 
 enum { MESSAGE_SIZE = 256 };
@@ -61,6 +62,11 @@ struct search {
     uint64_t written_off; /* numbers of the ticket, or 1, that were accepted before */
     uint64_t alarms;
 };
+
+static const char *is_or_are(uint64_t count)
+{
+    return count == 1 ? "is" : "are";
+}
 
 static bool names(const struct search *search, const uint8_t *chain_id, uint64_t sequence)
 {
@@ -181,11 +187,11 @@ static void decide_ticket(struct search *search, const char *text, struct accept
     knowledge_each_alarm(search->knowledge, look_at_alarm, search);
     item->good = search->lost + search->alarms + search->written_off > 0;
     if (search->lost > 0 && search->alarms > 0)
-        snprintf(item->message, sizeof item->message, "%llu transfers are written off, and the alarm is over",
-                 (unsigned long long)search->lost);
+        snprintf(item->message, sizeof item->message, "%llu transfer%s %s written off, and the alarm is over",
+                 (unsigned long long)search->lost, units_plural(search->lost), is_or_are(search->lost));
     else if (search->lost > 0)
-        snprintf(item->message, sizeof item->message, "%llu transfers are written off",
-                 (unsigned long long)search->lost);
+        snprintf(item->message, sizeof item->message, "%llu transfer%s %s written off",
+                 (unsigned long long)search->lost, units_plural(search->lost), is_or_are(search->lost));
     else if (search->alarms > 0)
         snprintf(item->message, sizeof item->message, "the alarm is over");
     else if (item->good)
@@ -210,8 +216,8 @@ void acceptance_decide(struct acceptance *acceptance, struct catalog *catalog, s
     }
     acceptance->accepted = bad == 0 && request->ticket_count > 0;
     if (acceptance->accepted) {
-        snprintf(acceptance->message, sizeof acceptance->message, "%llu transfers are written off",
-                 (unsigned long long)lost);
+        snprintf(acceptance->message, sizeof acceptance->message, "%llu transfer%s %s written off",
+                 (unsigned long long)lost, units_plural(lost), is_or_are(lost));
         return;
     }
     acceptance->range_count = acceptance->transfer_count = acceptance->chain_count = 0;

@@ -45,7 +45,8 @@ struct assembly_artifact {
     bool reread;     /* what was hashed on arrival is void: the verifier reads it all */
     bool noted;      /* its size and place are known to the record of the transfer */
     uint64_t place;  /* offset in the transfer's file of small artifacts */
-    uint64_t hashed; /* bytes from the start that went into `digest`, or into `sha256` when it is the size */
+    uint64_t hashed; /* bytes from the start that went into `digest`, or into `sha256` when it is the size; in state
+                        OPEN some of them may still be on their way */
     struct digest *digest;
     void *file;
     uint8_t sha256[SHA256_SIZE];

@@ -23,8 +23,7 @@ enum {
     PAGE = 4096,
 };
 /*
- * Files from here on are not kept in the page cache. Writing them with RWF_DONTCACHE would cost more: data frames are
- * not aligned to pages, so that each write would have to read back the page in which the one before it ended.
+ * Files from here on are not kept in the page cache, also where the writer has no RWF_DONTCACHE for them.
  */
 #define DROP_SIZE (INT64_C(256) << 20)
 

@@ -208,6 +208,7 @@ static const struct conf_key keys[] = {
     {"receiver", "recheck", false, set_recheck, MEMBER(recheck_bytes_per_s)},
     {"receiver", "max_open", false, set_max_open, MEMBER(max_open)},
     {"receiver", "tickets", false, set_tickets, MEMBER(tickets)},
+    {"receiver", "cpus", false, conf_set_cpus, MEMBER(cpus)},
     {"link", "listen", true, set_listen, MEMBER(listen)},
     {"link", "lanes", false, set_lanes, MEMBER(lanes)},
     {"link", "key", false, set_link_key, MEMBER(link_key)},

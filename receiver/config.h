@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "common/cpus.h"
 #include "common/socket.h"
 #include "common/status.h"
 
@@ -19,6 +20,7 @@ struct config {
                                      no limit */
     enum config_tickets tickets;  /* how much a ticket may tell */
     uint32_t max_open;            /* transfers open at a time; 0: as many as the program can (CATALOG_OPEN) */
+    struct cpus cpus;             /* of each lane's receive thread, then of those that store and hash */
     struct socket_address listen;
     uint32_t lanes;
     char *link_key; /* NULL: none */

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "receiver/gather.h"
+
 #include "receiver/gather_private.h"
 
 #include <assert.h>

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/durable.h"
 #include "common/log.h"
+
+enum { TRASH_TRIES = 1000 };
 
 static enum status open_hidden(const struct intake *intake, const char *name, int *fd)
 {
@@ -79,6 +82,27 @@ void intake_artifact_name(uint32_t index, char name[static INTAKE_ARTIFACT_NAME_
     snprintf(name, INTAKE_ARTIFACT_NAME_SIZE, "%u", index);
 }
 
+bool intake_is_staged(const struct intake *intake, uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE])
+{
+    char name[INTAKE_STAGING_NAME_SIZE];
+    struct stat stat;
+    intake_staging_name(sender_id, id, name);
+    return fstatat(intake->staging_fd, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(stat.st_mode);
+}
+
+uint64_t intake_staged_size(const struct intake *intake, uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE],
+                            const char *file)
+{
+    char path[INTAKE_STAGING_NAME_SIZE + 1 + INTAKE_ARTIFACT_NAME_SIZE];
+    struct stat stat;
+    intake_staging_name(sender_id, id, path);
+    size_t used = strlen(path);
+    snprintf(path + used, sizeof path - used, "/%s", file);
+    return fstatat(intake->staging_fd, path, &stat, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(stat.st_mode)
+               ? (uint64_t)stat.st_size
+               : 0;
+}
+
 enum status intake_open_channel(const struct intake *intake, const char *channel, int *fd)
 {
     *fd = openat(intake->fd, channel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -89,4 +113,20 @@ enum status intake_open_channel(const struct intake *intake, const char *channel
         *fd = openat(intake->fd, channel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     }
     return *fd >= 0 ? STATUS_OK : status_from_errno(errno);
+}
+
+void intake_put_aside(const struct intake *intake, const char *name, uint64_t *count,
+                      char trash[static INTAKE_TRASH_NAME_SIZE])
+{
+    int result = -1;
+    for (unsigned i = 0; i < TRASH_TRIES && result != 0; i++) {
+        snprintf(trash, INTAKE_TRASH_NAME_SIZE, "trash-%llu", (unsigned long long)++*count);
+        result = renameat2(intake->staging_fd, name, intake->staging_fd, trash, RENAME_NOREPLACE);
+        if (result != 0 && errno != EEXIST) /* an earlier run may have left one */
+            break;
+    }
+    if (result == 0)
+        return;
+    log_warning("%s/.staging/%s can't be put aside: %s", intake->path, name, strerror(errno));
+    trash[0] = '\0';
 }

@@ -2,6 +2,7 @@
 #ifndef DIODECAST_RECEIVER_INTAKE_H
 #define DIODECAST_RECEIVER_INTAKE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/status.h"
@@ -30,6 +31,7 @@ enum {
     INTAKE_SMALL = 64 << 10, /* bytes */
     INTAKE_STAGING_NAME_SIZE = 8 + 1 + TRANSFER_ID_TEXT_SIZE + 5,
     INTAKE_ARTIFACT_NAME_SIZE = 12,
+    INTAKE_TRASH_NAME_SIZE = 32,
     INTAKE_DIRECTORY_MODE = 02770,
 };
 #define INTAKE_SMALL_NAME "small"
@@ -43,6 +45,17 @@ void intake_staging_name(uint32_t sender_id, const uint8_t id[static TRANSFER_ID
 void intake_tree_name(uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE],
                       char name[static INTAKE_STAGING_NAME_SIZE]);
 void intake_artifact_name(uint32_t index, char name[static INTAKE_ARTIFACT_NAME_SIZE]);
+
+/* Renames what is staged under a name to `trash`, a name for the removal made of the caller's count; "" when that
+ * fails, which is logged. */
+void intake_put_aside(const struct intake *intake, const char *name, uint64_t *count,
+                      char trash[static INTAKE_TRASH_NAME_SIZE]);
+
+/* Whether a transfer has a directory in .staging. */
+bool intake_is_staged(const struct intake *intake, uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE]);
+/* Bytes of a file in it; 0 when the file is not there. */
+uint64_t intake_staged_size(const struct intake *intake, uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE],
+                            const char *file);
 
 /* Opens intake/CHANNEL, made with mode 2770 when it is not there; the caller closes *fd. Does not log. */
 MUST_CHECK enum status intake_open_channel(const struct intake *intake, const char *channel, int *fd);

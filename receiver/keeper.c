@@ -79,8 +79,10 @@ void keeper_deny(struct keeper *keeper, struct assembly *assembly, uint32_t file
     struct partial_entry entry = {.kind = PARTIAL_LOST, .file = file, .first = first, .end = end};
     partial_lose(kept->partial, file, first, end);
     /* What failed may have been put before the cut. */
-    if (kept->settling && !partial_list_add(&kept->cut, &entry))
+    if (kept->settling && !partial_list_add(&kept->cut, &entry)) {
+        partial_list_deinit(&kept->cut);
         kept->anew = true; /* of nothing: missing is the safe side */
+    }
 }
 
 void keeper_lose(struct keeper *keeper, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
@@ -297,6 +299,9 @@ bool keeper_may_publish(struct keeper *keeper, struct assembly *assembly)
 static void record(struct assembly *assembly, void *context)
 {
     struct keeper *keeper = context;
+    /* Its bytes are cleared at the next start, which must not find them recorded. */
+    if (assembly->state == ASSEMBLY_CLOSED)
+        keeper_forget(keeper, assembly, false);
     if (assembly->state != ASSEMBLY_OPEN)
         return;
     struct kept *kept = kept_of(keeper, assembly);

@@ -55,7 +55,7 @@ void keeper_take_result(struct keeper *keeper, struct checkpoint_job *job, uint6
 /* Whether a transfer with nothing missing and no write under way may go to the publish stage; false while a checkpoint
  * of it is under way, then `publish` of the setup tells. */
 bool keeper_may_publish(struct keeper *keeper, struct assembly *assembly);
-/* At the end: records everything of all open transfers. No write may be under way. */
+/* At the end: records everything of all open transfers, and forgets closed ones. No write may be under way. */
 void keeper_record_all(struct keeper *keeper);
 
 /* The assembly is about to go; its record too, unless its delivery was recorded, which does that. */

@@ -51,6 +51,12 @@ enum status ledger_write_off(struct ledger *ledger, const struct ledger_write_of
     return status;
 }
 
+/* Rows that say something else are not ours, and are passed over. */
+static bool is_range(uint64_t first, uint64_t last)
+{
+    return first >= 1 && first <= last && last <= LIMIT_SEQUENCE;
+}
+
 enum status ledger_each_written_off(struct ledger *ledger, const uint8_t chain_id[static CHAIN_ID_SIZE],
                                     void (*visit)(uint64_t first, uint64_t last, void *context), void *context)
 {
@@ -65,7 +71,8 @@ enum status ledger_each_written_off(struct ledger *ledger, const uint8_t chain_i
     if (status == STATUS_OK)
         bind_blob(statement, 1, chain_id, CHAIN_ID_SIZE);
     while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK)
-        visit(read_number(statement, 0), read_number(statement, 1), context);
+        if (is_range(read_number(statement, 0), read_number(statement, 1)))
+            visit(read_number(statement, 0), read_number(statement, 1), context);
     leave(&ledger->reader);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
@@ -117,7 +124,8 @@ enum status ledger_each_alarm(struct ledger *ledger, void (*visit)(const struct 
                                         .last = read_number(statement, 4),
                                         .at_ns = sqlite3_column_int64(statement, 5)};
         read_blob(statement, 1, alarm.chain_id, CHAIN_ID_SIZE);
-        visit(&alarm, context);
+        if (is_range(alarm.first, alarm.last))
+            visit(&alarm, context);
     }
     leave(&ledger->reader);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;

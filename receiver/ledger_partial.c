@@ -39,22 +39,25 @@ static enum status run_for(struct db *db, const char *sql, const struct ledger_k
     return status == STATUS_OK ? db_run(db, statement) : status;
 }
 
-static enum status store_head(struct db *db, const struct ledger_partial *partial)
+/* What is not begun anew only adds to a record: where a failed flush has taken it away, nothing comes back. */
+static enum status store_head(struct db *db, const struct ledger_partial *partial, bool anew)
 {
+    static const char begin[] =
+        "INSERT INTO partial (sender_id, transfer_id, announced, channel, name, total_bytes, total_artifacts,"
+        "  watermark_epoch, watermarks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        " ON CONFLICT (sender_id, transfer_id) DO UPDATE SET announced = excluded.announced,"
+        "  channel = excluded.channel, name = excluded.name, total_bytes = excluded.total_bytes,"
+        "  total_artifacts = excluded.total_artifacts, watermark_epoch = excluded.watermark_epoch,"
+        "  watermarks = excluded.watermarks";
+    static const char go_on[] = "UPDATE partial SET announced = ?3, channel = ?4, name = ?5, total_bytes = ?6,"
+                                " total_artifacts = ?7, watermark_epoch = ?8, watermarks = ?9"
+                                " WHERE sender_id = ?1 AND transfer_id = ?2";
     sqlite3_stmt *statement;
     uint64_t epoch = htobe64(partial->watermark_epoch);
     uint64_t watermarks[LIMIT_LANES];
     for (unsigned i = 0; i < partial->lanes; i++)
         watermarks[i] = htobe64(partial->watermark[i]);
-    enum status status =
-        prepare(db,
-                "INSERT INTO partial (sender_id, transfer_id, announced, channel, name, total_bytes, total_artifacts,"
-                "  watermark_epoch, watermarks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-                " ON CONFLICT (sender_id, transfer_id) DO UPDATE SET announced = excluded.announced,"
-                "  channel = excluded.channel, name = excluded.name, total_bytes = excluded.total_bytes,"
-                "  total_artifacts = excluded.total_artifacts, watermark_epoch = excluded.watermark_epoch,"
-                "  watermarks = excluded.watermarks",
-                &partial->key, &statement);
+    enum status status = prepare(db, anew ? begin : go_on, &partial->key, &statement);
     if (status != STATUS_OK)
         return status;
     bind_number(statement, 3, partial->announced);
@@ -111,7 +114,7 @@ static enum status apply(struct db *db, const struct ledger_checkpoint *checkpoi
     const struct ledger_partial *partial = checkpoint->partial;
     if (checkpoint->remove)
         return run_for(db, "DELETE FROM partial WHERE sender_id = ?1 AND transfer_id = ?2", &partial->key);
-    enum status status = store_head(db, partial);
+    enum status status = store_head(db, partial, checkpoint->anew);
     if (status == STATUS_OK && checkpoint->anew)
         status = run_for(db,
                          "DELETE FROM partial_map WHERE number ="

@@ -57,7 +57,8 @@ void ledger_partial_deinit(struct ledger_partial *partial);
 struct ledger_checkpoint {
     const struct ledger_partial *partial;
     bool remove;            /* forget the transfer: it was closed */
-    bool anew;              /* `entries` replace all that was recorded of its files */
+    bool anew;              /* begins the record, or its map: `entries` replace all that was recorded of its files;
+                               otherwise they are added to a record, and lead to nothing where there is none */
     const uint8_t *entries; /* partial_encode(), may be NULL */
     size_t entries_size;
 };

@@ -19,17 +19,21 @@
 /*
  *     socket → receive 0 ── ready ──┐            ┌─ verify, fsync, rename → intake queue
  *                 ^                 v            |
- *                 └───── done ─── store → publish┘
- *                 ┌───── done ──────┘ ^
+ *                 └───── done ─── store → publish┴─ ledger, audit log
+ *                 ┌───── done ──────┘ ^ └→ checkpoint: fdatasync, ledger
  *                 v                   |
  *     socket → receive n ── ready ────┘
  *
  * A block's memory belongs to the receive stage's gather. Pointers to complete blocks go through `ready`; each comes
- * back through `done`.
+ * back through `done`. The store thread writes files and decides; it never waits for a flush or a transaction: what the
+ * publish and checkpoint stages have done comes back to it through mailboxes, and so do operators' requests, from the
+ * control thread. A stop writes what the gathers hold to the handover file, from which the next start fills them.
  */
 
 enum { QUEUE_CAPACITY = 4096 }; /* blocks of a lane that are out at a time: far more than memory for normal ones */
-#define ALIVE_NS (10 * CLOCK_SECOND_NS)
+/* Programs and libraries, the ledger's caches, and the queues and buffers of the stages behind the data plane. */
+#define REST_OF_MEMORY (UINT64_C(28) << 20)
+#define ALIVE_NS       (10 * CLOCK_SECOND_NS)
 
 struct lane {
     struct receive *receive;
@@ -74,6 +78,7 @@ static enum status create_lane(struct pipeline *pipeline, unsigned index, const 
         .queue_capacity = QUEUE_CAPACITY,
         .store_bell = pipeline->store_bell,
         .progress = pipeline->progress,
+        .cpus = &pipeline->config->cpus,
     };
     *fd = -1;
     return receive_create(&setup, &lane->receive);
@@ -81,7 +86,8 @@ static enum status create_lane(struct pipeline *pipeline, unsigned index, const 
 
 static void log_bound(const struct pipeline *pipeline)
 {
-    char memory[UNITS_TEXT_SIZE], arena[UNITS_TEXT_SIZE], buffer[UNITS_TEXT_SIZE], address[SOCKET_TEXT_SIZE];
+    char whole[UNITS_TEXT_SIZE], rest[UNITS_TEXT_SIZE], memory[UNITS_TEXT_SIZE], arena[UNITS_TEXT_SIZE],
+        buffer[UNITS_TEXT_SIZE], address[SOCKET_TEXT_SIZE];
     const struct receive *first = pipeline->lanes[0].receive;
     log_info("listening on %s, %u lane%s, socket buffer %s each; nothing can be sent from there",
              socket_address_text(&pipeline->config->listen, address), pipeline->config->lanes,
@@ -89,6 +95,10 @@ static void log_bound(const struct pipeline *pipeline)
     log_info("data plane memory is %s: on each lane %s for the running epoch of each of %zu trusted senders",
              units_format_size(pipeline->config->memory, memory), units_format_size(receive_arena_size(first), arena),
              trust_count(pipeline->trust));
+    log_info(
+        "resident memory stays below %s: the data plane's and %s for all else, beside the tables of transfers with "
+        "very many artifacts",
+        units_format_size(pipeline->config->memory + REST_OF_MEMORY, whole), units_format_size(REST_OF_MEMORY, rest));
 }
 
 enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
@@ -255,6 +265,7 @@ static void add_lane(struct receive_counters *sum, const struct receive_counters
     sum->kernel_socket_buffer += lane->kernel_socket_buffer;
     sum->buffer_ring_exhausted += lane->buffer_ring_exhausted;
     sum->store_queue_full += lane->store_queue_full;
+    sum->disk_too_slow += lane->disk_too_slow;
     sum->blocks_complete += lane->blocks_complete;
     sum->blocks_given_up += lane->blocks_given_up;
     sum->turns += lane->turns;

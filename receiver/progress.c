@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
+
 /* Epoch and SBN belong together: the version is odd while its one writer changes them. */
 struct cell {
     _Atomic uint64_t version;
@@ -12,6 +14,7 @@ struct cell {
 };
 
 enum { ROW_TAKEN = 1 };
+#define DISK_BEHIND_NS (100 * CLOCK_MILLISECOND_NS) /* a write that takes so long waits for the disk */
 
 /* A row goes to the first thread that names its sender. Trust is fixed, so there is a row for each. */
 struct row {
@@ -24,6 +27,7 @@ struct lane_progress {
     unsigned lanes;
     struct row *rows;
     struct cell *cells; /* [sender][lane] */
+    _Atomic uint64_t oldest_write_ns;
 };
 
 struct lane_progress *progress_create(const struct trust *trust, unsigned lanes)
@@ -112,4 +116,15 @@ uint64_t progress_confirmed_epoch(const struct lane_progress *progress, uint32_t
 {
     const struct row *row = find(progress, sender_id, false);
     return row == NULL ? 0 : atomic_load(&row->confirmed_epoch);
+}
+
+void progress_set_oldest_write(struct lane_progress *progress, uint64_t begun_ns)
+{
+    atomic_store_explicit(&progress->oldest_write_ns, begun_ns, memory_order_relaxed);
+}
+
+bool progress_is_disk_behind(const struct lane_progress *progress, uint64_t now_ns)
+{
+    uint64_t begun_ns = atomic_load_explicit(&progress->oldest_write_ns, memory_order_relaxed);
+    return begun_ns != 0 && now_ns > begun_ns + DISK_BEHIND_NS;
 }

@@ -29,4 +29,9 @@ bool progress_passed(const struct lane_progress *progress, uint32_t sender_id, u
 void progress_confirm_epoch(struct lane_progress *progress, uint32_t sender_id, uint64_t epoch);
 uint64_t progress_confirmed_epoch(const struct lane_progress *progress, uint32_t sender_id);
 
+/* Store thread: since when its oldest write is under way, 0 when none is. */
+void progress_set_oldest_write(struct lane_progress *progress, uint64_t begun_ns);
+/* Whether that is so long ago that what does not fit any more has to be put down to the disk. Any thread. */
+bool progress_is_disk_behind(const struct lane_progress *progress, uint64_t now_ns);
+
 #endif

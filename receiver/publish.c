@@ -25,7 +25,11 @@
 #include "receiver/quarantine.h"
 #include "receiver/recover.h"
 
-enum { RING_ENTRIES = 128, BATCH_FILES = 20000 };
+enum {
+    RING_ENTRIES = 128,
+    BATCH_FILES = 20000,
+    BACKLOG_SHARE = 20, /* of this thread's time goes into counting what consumers leave lying: one part in so many */
+};
 #define LONG_VERIFY_BYTES   (UINT64_C(64) << 20)
 #define RETRY_INTERVAL_NS   (5 * CLOCK_SECOND_NS)
 #define FREE_INTERVAL_NS    CLOCK_SECOND_NS
@@ -53,7 +57,9 @@ struct publish {
     struct publish_job *waiting, **waiting_end;
     struct publish_job *interrupted;
     struct publish_job *chains; /* that could not be stored yet, one job for each, and records */
-    uint64_t retry_ns, free_ns, backlog_ns;
+    uint64_t retry_ns, free_ns;
+    uint64_t backlog_ns;      /* when it is counted next… */
+    uint64_t backlog_rest_ns; /* …and not before, whatever is delivered */
     struct publish_facts found;
 
     pthread_mutex_t mutex;
@@ -212,7 +218,7 @@ static void publish_batch(struct publish *publish)
         answer(publish, batch[i], PUBLISH_DELIVERED);
     }
     if (count > 0)
-        publish->backlog_ns = 0;
+        publish->backlog_ns = publish->backlog_rest_ns;
 }
 
 /* Keeps what the ledger did not take for the next try; of one chain the newest. */
@@ -323,16 +329,25 @@ static void look_at_space(struct publish *publish)
         publish->found.free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
 }
 
+static void count_backlog(struct publish *publish)
+{
+    uint64_t begun_ns = clock_monotonic_ns();
+    backlog_count(publish->intake, publish->ledger, &publish->found.backlog_count, &publish->found.backlog_bytes);
+    uint64_t end_ns = clock_monotonic_ns();
+    publish->backlog_rest_ns = end_ns + (BACKLOG_SHARE - 1) * (end_ns - begun_ns);
+    publish->backlog_ns = end_ns + BACKLOG_INTERVAL_NS;
+    if (publish->backlog_ns < publish->backlog_rest_ns)
+        publish->backlog_ns = publish->backlog_rest_ns;
+}
+
 static void look_around(struct publish *publish, uint64_t now_ns)
 {
     if (now_ns >= publish->free_ns) {
         look_at_space(publish);
         publish->free_ns = now_ns + FREE_INTERVAL_NS;
     }
-    if (now_ns >= publish->backlog_ns && publish->ready == NULL) {
-        backlog_count(publish->intake, publish->ledger, &publish->found.backlog_count, &publish->found.backlog_bytes);
-        publish->backlog_ns = now_ns + BACKLOG_INTERVAL_NS;
-    }
+    if (now_ns >= publish->backlog_ns && publish->ready == NULL)
+        count_backlog(publish);
     publish->found.audit_failed = audit_is_failing(publish->audit);
     pthread_mutex_lock(&publish->mutex);
     publish->facts = publish->found;

@@ -19,6 +19,7 @@
 #include "common/worker.h"
 #include "receiver/buffers.h"
 #include "receiver/epochs.h"
+#include "receiver/progress.h"
 
 enum { SUBMISSIONS = 8 };
 #define PUBLISH_NS (10 * CLOCK_MILLISECOND_NS)  /* between two looks at what has passed, while something changes */
@@ -32,7 +33,7 @@ enum completion { COMPLETION_RECEIVE = 1, COMPLETION_BELL, COMPLETION_CANCEL };
 /* One writer, the receive thread; read by the control thread. */
 struct shared_counters {
     _Atomic uint64_t datagrams, lost, drops[DATAGRAM_DROP_COUNT], kernel_socket_buffer, buffer_ring_exhausted,
-        store_queue_full, blocks_complete, blocks_given_up, memory_needed, last_datagram_ns, turns;
+        store_queue_full, disk_too_slow, blocks_complete, blocks_given_up, memory_needed, last_datagram_ns, turns;
 };
 
 struct receive {
@@ -42,9 +43,11 @@ struct receive {
     struct buffers *buffers;
     uint64_t arena_size;
     struct epochs *epochs;
+    const struct lane_progress *progress;
     struct linkkey *key;
     struct queue *ready, *done;
     size_t queue_capacity;
+    const struct cpus *cpus;
     struct doorbell *store_bell;
 
     struct worker *worker;
@@ -63,6 +66,7 @@ struct receive {
     uint32_t overflow_seen;    /* newest value of SO_RXQ_OVFL, which counts from the socket's beginning and wraps */
     uint64_t receive_after_ns; /* no earlier, after a failure */
     uint64_t publish_ns;
+    uint64_t memory_drops; /* as of the last publishing */
     struct io_uring ring;
     struct msghdr message; /* what multishot recvmsg wants: sizes only */
     struct receive_counters counters;
@@ -221,6 +225,15 @@ static void set(_Atomic uint64_t *shared, uint64_t value)
     atomic_store_explicit(shared, value, memory_order_relaxed);
 }
 
+/* What found no memory while the disk was behind is the disk's, and no more counted as memory's. */
+static uint64_t attribute_drops(struct receive *receive, uint64_t dropped)
+{
+    if (progress_is_disk_behind(receive->progress, clock_monotonic_ns()))
+        receive->counters.disk_too_slow += dropped - receive->memory_drops;
+    receive->memory_drops = dropped;
+    return dropped - receive->counters.disk_too_slow;
+}
+
 static void publish_counters(struct receive *receive)
 {
     const struct receive_counters *own = &receive->counters;
@@ -230,7 +243,11 @@ static void publish_counters(struct receive *receive)
     set(&shared->datagrams, own->datagrams);
     set(&shared->lost, totals.gathers.lost);
     for (unsigned i = 0; i < DATAGRAM_DROP_COUNT; i++)
-        set(&shared->drops[i], own->drops[i] + totals.gathers.drops[i]);
+        if (i != DATAGRAM_DROP_MEMORY)
+            set(&shared->drops[i], own->drops[i] + totals.gathers.drops[i]);
+    set(&shared->drops[DATAGRAM_DROP_MEMORY],
+        attribute_drops(receive, own->drops[DATAGRAM_DROP_MEMORY] + totals.gathers.drops[DATAGRAM_DROP_MEMORY]));
+    set(&shared->disk_too_slow, own->disk_too_slow);
     set(&shared->kernel_socket_buffer, own->kernel_socket_buffer);
     set(&shared->buffer_ring_exhausted, own->buffer_ring_exhausted);
     set(&shared->store_queue_full, own->store_queue_full);
@@ -423,6 +440,8 @@ enum status receive_create(const struct receive_setup *setup, struct receive **r
     made->done = setup->done;
     made->queue_capacity = setup->queue_capacity;
     made->store_bell = setup->store_bell;
+    made->progress = setup->progress;
+    made->cpus = setup->cpus;
     made->message.msg_controllen = BUFFERS_CONTROL_SIZE;
     made->error_limit.interval_ns = 10 * CLOCK_SECOND_NS;
     snprintf(made->name, sizeof made->name, "receive %u", setup->lane);
@@ -454,6 +473,7 @@ enum status receive_start(struct receive *receive)
         log_error("lane %u: a thread can't be started: %s", receive->lane, strerror(errno));
         return status;
     }
+    worker_pin(receive->worker, receive->cpus, receive->lane);
     while (sem_wait(&receive->started) != 0)
         assert(errno == EINTR);
     return receive->start_status;
@@ -536,6 +556,7 @@ void receive_counters(const struct receive *receive, struct receive_counters *co
     counters->kernel_socket_buffer = get(&shared->kernel_socket_buffer);
     counters->buffer_ring_exhausted = get(&shared->buffer_ring_exhausted);
     counters->store_queue_full = get(&shared->store_queue_full);
+    counters->disk_too_slow = get(&shared->disk_too_slow);
     counters->blocks_complete = get(&shared->blocks_complete);
     counters->blocks_given_up = get(&shared->blocks_given_up);
     counters->memory_needed = get(&shared->memory_needed);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/cpus.h"
 #include "common/doorbell.h"
 #include "common/linkkey.h"
 #include "common/queue.h"
@@ -39,6 +40,7 @@ struct receive_setup {
     size_t queue_capacity;          /* of both: most blocks that are out at a time */
     struct doorbell *store_bell;    /* borrowed; rung after blocks were pushed to `ready` */
     struct lane_progress *progress; /* borrowed */
+    const struct cpus *cpus;        /* borrowed; that of number `lane` is the thread's; NULL: none */
 };
 
 struct receive_counters {
@@ -48,11 +50,12 @@ struct receive_counters {
     uint64_t kernel_socket_buffer;  /* buffers that the kernel dropped because the socket's was full */
     uint64_t buffer_ring_exhausted; /* times that all of our buffers were full; the socket's buffer bridges it */
     uint64_t store_queue_full;      /* complete blocks dropped because later stages did not keep up */
-    uint64_t blocks_complete;       /* with at least k symbols */
-    uint64_t blocks_given_up;       /* with fewer */
-    uint64_t memory_needed;         /* bytes of main arena that the largest geometry seen needs */
-    uint64_t last_datagram_ns;      /* monotonic, of the newest one that passed all checks; 0: none */
-    uint64_t turns;                 /* of the thread's loop, at least one a second */
+    uint64_t disk_too_slow;    /* datagrams without memory, not in `drops`, while writes were waiting for the disk */
+    uint64_t blocks_complete;  /* with at least k symbols */
+    uint64_t blocks_given_up;  /* with fewer */
+    uint64_t memory_needed;    /* bytes of main arena that the largest geometry seen needs */
+    uint64_t last_datagram_ns; /* monotonic, of the newest one that passed all checks; 0: none */
+    uint64_t turns;            /* of the thread's loop, at least one a second */
 };
 
 /* Opens the socket and allocates all memory; logs what fails. Control thread. */

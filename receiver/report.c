@@ -377,8 +377,8 @@ static void judge_disk(const struct report *report, const struct report_snapshot
 
     if (snapshot->facts.waiting > 0 && !snapshot->facts.waiting_for_space && !snapshot->facts.ledger_failed &&
         !snapshot->facts.audit_failed)
-        health_set(health, HEALTH_DEGRADED, "publish_failed", realtime_ns, "%u transfers wait to be delivered: %s",
-                   snapshot->facts.waiting, snapshot->facts.problem);
+        health_set(health, HEALTH_DEGRADED, "publish_failed", realtime_ns, "%u transfer%s can't be delivered yet: %s",
+                   snapshot->facts.waiting, units_plural(snapshot->facts.waiting), snapshot->facts.problem);
     else
         health_clear(health, "publish_failed");
 }
@@ -403,8 +403,9 @@ static void judge_transfers(const struct report *report, const struct report_sna
     const struct report_incomplete *lacking = &snapshot->lacking;
     if (snapshot->incomplete_not_healing > 0)
         health_set(health, HEALTH_DEGRADED, "transfers_incomplete", realtime_ns,
-                   "%llu transfers lack data that will not come by itself, such as %.64s/%.60s: %s",
-                   (unsigned long long)snapshot->incomplete_not_healing, lacking->transfer.channel,
+                   "%llu transfer%s %s data that will not come by itself, such as %.64s/%.60s: %s",
+                   (unsigned long long)snapshot->incomplete_not_healing, units_plural(snapshot->incomplete_not_healing),
+                   snapshot->incomplete_not_healing == 1 ? "lacks" : "lack", lacking->transfer.channel,
                    lacking->transfer.name, advice(lacking->ticket, "incomplete", text));
     else
         health_clear(health, "transfers_incomplete");
@@ -412,8 +413,9 @@ static void judge_transfers(const struct report *report, const struct report_sna
     const struct report_range *unseen = &snapshot->unseen;
     if (snapshot->never_seen_not_healing)
         health_set(health, HEALTH_DEGRADED, "transfers_never_seen", realtime_ns,
-                   "%llu transfers were sent and never received, such as sequence %llu of sender %08x: %s",
-                   (unsigned long long)snapshot->never_seen_total, (unsigned long long)unseen->first, unseen->sender_id,
+                   "%llu transfer%s sent and never received, such as sequence %llu of sender %08x: %s",
+                   (unsigned long long)snapshot->never_seen_total, units_plural(snapshot->never_seen_total),
+                   (unsigned long long)unseen->first, unseen->sender_id,
                    unseen->replaced
                        ? "its sender was set up anew since, so write them off with \"diodecast accept-loss\""
                        : advice(unseen->ticket, "never_seen", text));

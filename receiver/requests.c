@@ -17,16 +17,25 @@
 #include "common/request.h"
 #include "receiver/acceptance.h"
 
-enum { EVENTS_SIZE = 4096 };
+enum { EVENTS_SIZE = 4096, RETRY_MS = 5000 };
 
 struct requests {
     int directory_fd, inotify_fd;
+    uv_loop_t *loop;
     uv_poll_t poll;
     uv_async_t decided;
-    unsigned handles;     /* that are not closed yet */
+    uv_timer_t retry;
+    uv_work_t work;
+    unsigned holds;       /* handles that are not closed yet, and the worker */
     struct mailbox *done; /* struct acceptance, back from the store */
     struct store *store;  /* NULL: not taking requests up */
-    bool busy;            /* one is with the store */
+    bool due;             /* something may wait in the directory */
+    bool working;         /* a worker is at the directory, and has what follows */
+    bool is_out;          /* one is with the store */
+
+    struct acceptance *decision; /* to be answered; NULL: none */
+    struct acceptance *taken;    /* for the store; NULL: none waits */
+    bool failed;
 };
 
 static enum status open_directory(struct requests *requests, const char *state_directory)
@@ -45,6 +54,70 @@ static enum status open_directory(struct requests *requests, const char *state_d
     return status_from_errno(error);
 }
 
+/* False when it has to be tried again. */
+static bool put_answer(const struct requests *requests, const struct request *request, const char *text)
+{
+    if (request_answer(requests->directory_fd, request, text) == STATUS_OK)
+        return true;
+    log_error("a request of %s can't be answered: %s", request->requester, strerror(errno));
+    return false;
+}
+
+static bool refuse(const struct requests *requests, const struct request *request, const char *message)
+{
+    char answer[512];
+    snprintf(answer, sizeof answer, "{\"accepted\":false,\"message\":\"%s\",\"items\":[]}", message);
+    return put_answer(requests, request, answer);
+}
+
+static bool answer(const struct requests *requests, const struct acceptance *acceptance)
+{
+    char *text = acceptance_answer(acceptance);
+    assert(text != NULL);
+    log_notice("%s asked to accept a loss (%s): %s", acceptance->request.requester, acceptance->request.reason,
+               acceptance->message);
+    bool good = put_answer(requests, &acceptance->request, text);
+    free(text);
+    return good;
+}
+
+/* Takes the oldest request that may go to the store, and answers those before it that may not. */
+static bool take(struct requests *requests)
+{
+    struct request request;
+    bool good = true;
+    while (good && requests->taken == NULL) {
+        enum status status = request_next(requests->directory_fd, &request);
+        if (status == STATUS_NOT_FOUND)
+            return true;
+        if (status != STATUS_OK) {
+            log_error("operators' requests can't be read: %s", strerror(errno));
+            return false;
+        }
+        if (request.kind != REQUEST_ACCEPT_LOSS)
+            good = refuse(requests, &request, "the receiver only takes the acceptance of losses");
+        else if (request.dry_run)
+            good = refuse(requests, &request, "the acceptance of a loss can't be tried");
+        else if ((requests->taken = acceptance_create(&request)) == NULL)
+            good = refuse(requests, &request, "memory is short");
+        if (requests->taken == NULL)
+            request_deinit(&request);
+    }
+    return good;
+}
+
+/* The disk, and whatever others put into the directory, don't hold up the control thread. */
+static void work(uv_work_t *work)
+{
+    struct requests *requests = work->data;
+    requests->failed = requests->decision != NULL && !answer(requests, requests->decision);
+    acceptance_destroy(requests->decision);
+    requests->decision = NULL;
+    request_expire(requests->directory_fd, clock_realtime_ns());
+    if (!requests->failed)
+        requests->failed = !take(requests);
+}
+
 /* Any thread. */
 static void on_done(struct acceptance *acceptance)
 {
@@ -53,72 +126,78 @@ static void on_done(struct acceptance *acceptance)
     uv_async_send(&requests->decided);
 }
 
-static void refuse(const struct requests *requests, const struct request *request, const char *message)
+static void let_go(struct requests *requests)
 {
-    char answer[512];
-    snprintf(answer, sizeof answer, "{\"accepted\":false,\"message\":\"%s\",\"items\":[]}", message);
-    if (request_answer(requests->directory_fd, request, answer) != STATUS_OK)
-        log_error("a request of %s can't be answered: %s", request->requester, strerror(errno));
+    if (--requests->holds > 0)
+        return;
+    acceptance_destroy(requests->taken);
+    mailbox_destroy(requests->done);
+    close(requests->directory_fd);
+    close(requests->inotify_fd);
+    free(requests);
 }
 
-/* Hands the oldest request that waits to the store; the next one follows when it is answered. */
-static void take_next(struct requests *requests)
+static void after_work(uv_work_t *work, int result);
+
+/* Looks at the directory, unless one is with the store: the next one follows when that is answered. */
+static void start(struct requests *requests)
 {
-    struct request request;
-    enum status status;
-    while (requests->store != NULL && !requests->busy &&
-           (status = request_next(requests->directory_fd, &request)) != STATUS_NOT_FOUND) {
-        if (status != STATUS_OK) {
-            log_error("operators' requests can't be read: %s", strerror(errno));
-            return;
+    if (requests->store == NULL || requests->working || requests->is_out || !requests->due)
+        return;
+    requests->due = false;
+    requests->working = true;
+    requests->holds++;
+    int result = uv_queue_work(requests->loop, &requests->work, work, after_work);
+    assert(result == 0);
+    (void)result;
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+    struct requests *requests = timer->data;
+    requests->due = true;
+    start(requests);
+}
+
+static void after_work(uv_work_t *work, int result)
+{
+    struct requests *requests = work->data;
+    struct acceptance *acceptance = requests->taken;
+    (void)result;
+    requests->working = false;
+    if (requests->store != NULL) {
+        if (requests->failed)
+            uv_timer_start(&requests->retry, on_retry, RETRY_MS, 0);
+        if (acceptance != NULL) {
+            acceptance->done = on_done;
+            acceptance->context = requests;
+            requests->taken = NULL;
+            requests->is_out = true;
+            store_accept_loss(requests->store, acceptance);
         }
-        struct acceptance *acceptance = NULL;
-        if (request.kind != REQUEST_ACCEPT_LOSS)
-            refuse(requests, &request, "the receiver only takes the acceptance of losses");
-        else if (request.dry_run)
-            refuse(requests, &request, "the acceptance of a loss can't be tried");
-        else if ((acceptance = acceptance_create(&request)) == NULL)
-            refuse(requests, &request, "memory is short");
-        if (acceptance == NULL) {
-            request_deinit(&request);
-            continue;
-        }
-        acceptance->done = on_done;
-        acceptance->context = requests;
-        requests->busy = true;
-        store_accept_loss(requests->store, acceptance);
+        start(requests);
     }
+    let_go(requests); /* what was taken so late is left to the next run */
 }
 
-static void answer(const struct requests *requests, const struct acceptance *acceptance)
+static void take_decision(struct requests *requests)
 {
-    char *text = acceptance_answer(acceptance);
-    assert(text != NULL);
-    log_notice("%s asked to accept a loss (%s): %s", acceptance->request.requester, acceptance->request.reason,
-               acceptance->message);
-    if (request_answer(requests->directory_fd, &acceptance->request, text) != STATUS_OK)
-        log_error("a request of %s can't be answered: %s", acceptance->request.requester, strerror(errno));
-    free(text);
-}
-
-static void take_done(struct requests *requests)
-{
-    struct mailbox_entry *entry;
-    while ((entry = mailbox_take(requests->done)) != NULL) {
-        struct acceptance *acceptance = (struct acceptance *)entry;
-        if (acceptance->decided)
-            answer(requests, acceptance);
+    struct acceptance *acceptance = (struct acceptance *)mailbox_take(requests->done);
+    if (acceptance == NULL)
+        return;
+    requests->is_out = false;
+    requests->due = true;
+    if (acceptance->decided)
+        requests->decision = acceptance;
+    else
         acceptance_destroy(acceptance);
-        requests->busy = false;
-    }
 }
 
 static void on_decided(uv_async_t *async)
 {
     struct requests *requests = async->data;
-    take_done(requests);
-    request_expire(requests->directory_fd, clock_realtime_ns());
-    take_next(requests);
+    take_decision(requests);
+    start(requests);
 }
 
 static void on_events(uv_poll_t *poll, int status, int events)
@@ -130,7 +209,8 @@ static void on_events(uv_poll_t *poll, int status, int events)
     /* Which file it was does not matter: the oldest one comes first. */
     while (read(requests->inotify_fd, buffer, sizeof buffer) > 0)
         continue;
-    take_next(requests);
+    requests->due = true;
+    start(requests);
 }
 
 enum status requests_create(const char *state_directory, uv_loop_t *loop, struct requests **out)
@@ -140,6 +220,8 @@ enum status requests_create(const char *state_directory, uv_loop_t *loop, struct
     if (requests == NULL)
         return status_from_errno(ENOMEM);
     requests->directory_fd = requests->inotify_fd = -1;
+    requests->loop = loop;
+    requests->work.data = requests;
     requests->done = mailbox_create(NULL);
     enum status status = requests->done == NULL ? status_from_errno(ENOMEM) : open_directory(requests, state_directory);
     if (status != STATUS_OK) {
@@ -158,7 +240,9 @@ enum status requests_create(const char *state_directory, uv_loop_t *loop, struct
     assert(result == 0);
     (void)result;
     requests->decided.data = requests;
-    requests->handles = 2;
+    uv_timer_init(loop, &requests->retry);
+    requests->retry.data = requests;
+    requests->holds = 3;
     *out = requests;
     return STATUS_OK;
 }
@@ -166,9 +250,9 @@ enum status requests_create(const char *state_directory, uv_loop_t *loop, struct
 void requests_start(struct requests *requests, struct store *store)
 {
     requests->store = store;
-    request_expire(requests->directory_fd, clock_realtime_ns());
+    requests->due = true;
     uv_poll_start(&requests->poll, UV_READABLE, on_events);
-    take_next(requests);
+    start(requests);
 }
 
 void requests_stop(struct requests *requests)
@@ -177,24 +261,26 @@ void requests_stop(struct requests *requests)
         return;
     requests->store = NULL;
     uv_poll_stop(&requests->poll);
+    uv_timer_stop(&requests->retry);
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct requests *requests = handle->data;
-    if (--requests->handles > 0)
-        return;
-    close(requests->inotify_fd);
-    free(requests);
+    let_go(handle->data);
 }
 
 void requests_destroy(struct requests *requests)
 {
     if (requests == NULL)
         return;
-    take_done(requests);
-    mailbox_destroy(requests->done);
-    close(requests->directory_fd);
+    /* What was decided is answered; nothing is out while a worker is at the directory. */
+    take_decision(requests);
+    if (!requests->working && requests->decision != NULL) {
+        (void)answer(requests, requests->decision);
+        acceptance_destroy(requests->decision);
+        requests->decision = NULL;
+    }
     uv_close((uv_handle_t *)&requests->poll, on_closed);
     uv_close((uv_handle_t *)&requests->decided, on_closed);
+    uv_close((uv_handle_t *)&requests->retry, on_closed);
 }

@@ -2,12 +2,8 @@
 #include "receiver/restore.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/log.h"
 #include "receiver/ledger_partial.h"
@@ -74,20 +70,17 @@ static void replay_entries(const uint8_t *entries, size_t size, void *context)
     replay->corrupt |= !partial_decode(entries, size, replay_entry, replay);
 }
 
-/* Bytes of a staged file that are there. */
-static uint64_t file_size(int directory_fd, const char *name)
+static uint64_t staged_size(const struct replay *replay, const char *file)
 {
-    struct stat stat;
-    return directory_fd >= 0 && fstatat(directory_fd, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(stat.st_mode)
-               ? (uint64_t)stat.st_size
-               : 0;
+    const struct assembly *assembly = replay->assembly;
+    return intake_staged_size(replay->restore->intake, assembly->sender_id, assembly->id, file);
 }
 
 /* Small artifacts hold what their places in the common file hold. */
-static void hold_small(struct replay *replay, int directory_fd)
+static void hold_small(struct replay *replay)
 {
     struct assembly *assembly = replay->assembly;
-    uint64_t size = file_size(directory_fd, INTAKE_SMALL_NAME);
+    uint64_t size = staged_size(replay, INTAKE_SMALL_NAME);
     if (size < replay->small_size) {
         keeper_deny(replay->restore->keeper, assembly, PARTIAL_SMALL, size, UINT64_MAX);
         if (!extents_remove(&replay->small_held, size, UINT64_MAX, ASSEMBLY_EXTENTS))
@@ -111,7 +104,7 @@ static void hold_small(struct replay *replay, int directory_fd)
 }
 
 /* What a large artifact is said to hold beyond the end of its file is missing. */
-static void cut_large(struct replay *replay, int directory_fd)
+static void cut_large(struct replay *replay)
 {
     struct assembly *assembly = replay->assembly;
     for (uint32_t index = 0; index < assembly->artifact_count; index++) {
@@ -120,7 +113,7 @@ static void cut_large(struct replay *replay, int directory_fd)
         if (artifact == NULL || artifact->placed || artifact->held.count == 0)
             continue;
         intake_artifact_name(index, name);
-        uint64_t size = file_size(directory_fd, name);
+        uint64_t size = staged_size(replay, name);
         if (extents_overlap(&artifact->held, size, UINT64_MAX) == 0)
             continue;
         keeper_deny(replay->restore->keeper, assembly, index, size, UINT64_MAX);
@@ -160,7 +153,6 @@ static struct assembly *say_again(const struct restore *restore, const struct le
 static bool restore_one(const struct restore *restore, const struct ledger_key *key, uint64_t now_ns)
 {
     struct ledger_partial partial;
-    char name[INTAKE_STAGING_NAME_SIZE];
     if (trust_find(restore->trust, key->sender_id) == NULL ||
         ledger_partial_load(restore->ledger, key, &partial) != STATUS_OK)
         return false;
@@ -172,15 +164,12 @@ static bool restore_one(const struct restore *restore, const struct ledger_key *
     keeper_adopt(restore->keeper, assembly);
     if (assembly->state != ASSEMBLY_OPEN)
         return true; /* an empty one, which is complete already */
-    intake_staging_name(key->sender_id, key->transfer_id, name);
-    int directory_fd = openat(restore->intake->staging_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     enum status status = ledger_partial_each(restore->ledger, key, replay_entries, &replay);
-    hold_small(&replay, directory_fd);
-    cut_large(&replay, directory_fd);
+    hold_small(&replay);
+    cut_large(&replay);
     extents_deinit(&replay.small_held);
-    writer_restore(restore->writer, assembly, replay.small_size, directory_fd >= 0);
-    if (directory_fd >= 0)
-        close(directory_fd);
+    writer_restore(restore->writer, assembly, replay.small_size,
+                   intake_is_staged(restore->intake, key->sender_id, key->transfer_id));
     if (status != STATUS_OK || replay.corrupt) {
         log_warning("%s/%s: its record in the ledger can't be read; it is given up and must be sent again",
                     assembly->channel, assembly->name);

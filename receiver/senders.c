@@ -158,13 +158,42 @@ struct knowledge *senders_knowledge(struct senders *senders)
     return senders->knowledge;
 }
 
+static struct ledger_chain to_store(const struct knowledge_chain *chain)
+{
+    struct ledger_chain stored = {.sender_id = chain->sender_id,
+                                  .baseline = chain->baseline,
+                                  .newest_sequence = chain->newest_sequence,
+                                  .told_sequence = chain->told_sequence,
+                                  .settled_sequence = chain->settled_sequence,
+                                  .delivered_through = chain->delivered_through,
+                                  .epoch = chain->epoch};
+    memcpy(stored.chain_id, chain->chain_id, CHAIN_ID_SIZE);
+    memcpy(stored.told_hash, chain->told_hash, SHA256_SIZE);
+    return stored;
+}
+
+/*
+ * A receiver that is killed now would take a later heartbeat for the first one, and never know what was lost between
+ * them. So the baseline does not wait for its turn on the publish thread, once in the life of a chain; where the ledger
+ * does not take it, it is tried again from there.
+ */
+static void store_baseline(struct senders *senders, const uint8_t *chain_id)
+{
+    const struct ledger_chain chain = to_store(knowledge_find(senders->knowledge, chain_id));
+    if (ledger_store_chain(senders->ledger, &chain) != STATUS_OK)
+        log_warning("sender %08x: where its numbers begin for us can't be recorded yet", chain.sender_id);
+}
+
 void senders_heartbeat(struct senders *senders, const struct message_heartbeat *beat, uint64_t now_ns)
 {
     struct sender *sender = find_or_add(senders, beat->sender_id);
+    const struct knowledge_chain *before = knowledge_find(senders->knowledge, beat->chain_id);
+    bool had_baseline = before != NULL && before->has_baseline;
     if (sender == NULL || !knowledge_heartbeat(senders->knowledge, beat, now_ns))
         return;
+    if (!had_baseline)
+        store_baseline(senders, beat->chain_id);
     progress_confirm_epoch(senders->progress, beat->sender_id, beat->epoch);
-    /* The baseline of a new chain is durable before much can happen. */
     if (sender->heard_ns == 0 || sender->beat.epoch != beat->epoch)
         senders->store_ns = 0;
     /* Late repetitions of older beats would turn the figures back. */
@@ -236,15 +265,7 @@ static void store_chain(const struct knowledge_chain *chain, void *context)
     if (job == NULL)
         return;
     stored->changed = chain->changed;
-    job->chain = (struct ledger_chain){.sender_id = chain->sender_id,
-                                       .baseline = chain->baseline,
-                                       .newest_sequence = chain->newest_sequence,
-                                       .told_sequence = chain->told_sequence,
-                                       .settled_sequence = chain->settled_sequence,
-                                       .delivered_through = chain->delivered_through,
-                                       .epoch = chain->epoch};
-    memcpy(job->chain.chain_id, chain->chain_id, CHAIN_ID_SIZE);
-    memcpy(job->chain.told_hash, chain->told_hash, SHA256_SIZE);
+    job->chain = to_store(chain);
     publish_post(senders->publish, job);
 }
 

@@ -15,6 +15,7 @@
 enum watched {
     WATCHED_SOCKET_BUFFER,
     WATCHED_STORE_QUEUE,
+    WATCHED_DISK,
     WATCHED_MEMORY,
     WATCHED_TAG,
     WATCHED_SENDER,
@@ -79,6 +80,7 @@ static json_t *drops_json(const struct receive_counters *counters)
             set_count(drops, datagram_drop_name(drop), counters->drops[drop]);
     set_count(drops, "kernel_socket_buffer", counters->kernel_socket_buffer);
     set_count(drops, "store_queue_full", counters->store_queue_full);
+    set_count(drops, "disk_too_slow", counters->disk_too_slow);
     return drops;
 }
 
@@ -158,11 +160,18 @@ static void judge_memory(struct status_board *board, const struct pipeline_count
     if (counters->memory_to_set == 0 &&
         (dropped | grew_lately(board, WATCHED_STORE_QUEUE, counters->lanes.store_queue_full, now_ns)))
         health_set(health, HEALTH_DEGRADED, "store_too_slow", realtime_ns,
-                   "blocks were dropped because %s did not take them fast enough: give it a faster disk, set memory "
-                   "above %s, or lower the sender's rate",
-                   board->config->intake, units_format_size(counters->memory, text));
+                   "blocks were dropped because they were not hashed and stored fast enough: give this machine more "
+                   "processor time, set memory above %s, or lower the sender's rate",
+                   units_format_size(counters->memory, text));
     else
         health_clear(health, "store_too_slow");
+    if (grew_lately(board, WATCHED_DISK, counters->lanes.disk_too_slow, now_ns))
+        health_set(health, HEALTH_DEGRADED, "disk_too_slow", realtime_ns,
+                   "datagrams were dropped because the disk under %s did not take the writes fast enough: give it a "
+                   "faster disk, set memory above %s, or lower the sender's rate",
+                   board->config->intake, units_format_size(counters->memory, text));
+    else
+        health_clear(health, "disk_too_slow");
 }
 
 static void judge_socket(struct status_board *board, const struct pipeline_counters *counters, uint64_t now_ns,

@@ -29,6 +29,7 @@
 
 enum {
     RING_ENTRIES = 256,
+    HASH_SHARE = 4,       /* of the memory may be held for hashing */
     BLOCKS_PER_TURN = 16, /* of a lane, before other lanes, completions and results have their turn */
 };
 #define TICK_NS            (250 * CLOCK_MILLISECOND_NS)
@@ -61,7 +62,9 @@ struct store {
     struct audit *audit;
     enum config_tickets tickets;
     struct room_limits limits;
+    size_t hash_memory;
     struct store_lane lanes[LIMIT_LANES];
+    const struct cpus *cpus;
     unsigned lane_count;
     struct io_uring ring;
     bool bell_is_polled;
@@ -232,7 +235,7 @@ static bool has_work(const struct store *store)
     for (unsigned i = 0; i < store->lane_count; i++)
         if (queue_peek(store->lanes[i].ready) != NULL)
             return true;
-    return false;
+    return transfers_have_hashed(store->transfers);
 }
 
 /* Sleeps until blocks, results or completions come, or the clock has something to do. */
@@ -251,6 +254,14 @@ static void rest(struct store *store)
     doorbell_disarm(store->bell);
 }
 
+static void wait_for_hashes(struct store *store)
+{
+    doorbell_arm(store->bell);
+    if (!transfers_have_hashed(store->transfers))
+        doorbell_wait(store->bell, UINT64_MAX);
+    doorbell_disarm(store->bell);
+}
+
 static enum status set_up(struct store *store)
 {
     enum status status = ring_open(RING_ENTRIES, 2 * WRITER_OPERATIONS, &store->ring);
@@ -266,6 +277,9 @@ static enum status set_up(struct store *store)
                                     .checkpoint = store->checkpoint,
                                     .limits = store->limits,
                                     .lane_count = store->lane_count,
+                                    .cpus = store->cpus,
+                                    .hash_memory = store->hash_memory,
+                                    .bell = store->bell,
                                     .ring = &store->ring,
                                     .release = release,
                                     .wait = wait_for_writes,
@@ -292,6 +306,7 @@ static void run(void *context)
         bool busy = take_blocks(store);
         busy |= take_results(store);
         busy |= take_requests(store);
+        transfers_flush(store->transfers);
         if (transfers_under_way(store->transfers) > 0)
             io_uring_submit_and_get_events(&store->ring);
         take_completions(store);
@@ -299,10 +314,13 @@ static void run(void *context)
         keep_time(store);
         if (busy)
             continue;
-        if (stop && transfers_under_way(store->transfers) == 0)
+        bool writing = transfers_under_way(store->transfers) > 0, hashing = transfers_are_hashing(store->transfers);
+        if (stop && !writing && !hashing)
             break;
-        if (stop)
+        if (stop && writing)
             wait_for_writes(store);
+        else if (stop)
+            wait_for_hashes(store);
         else
             rest(store);
     }
@@ -341,9 +359,11 @@ enum status store_start(const struct config *config, const struct trust *trust, 
     store->trust = trust;
     store->ledger = ledger;
     store->tickets = config->tickets;
+    store->cpus = &config->cpus;
     store->limits = (struct room_limits){.staging = config->staging == 0 ? UINT64_MAX : config->staging,
                                          .reserve = config->reserve,
                                          .max_open = config->max_open == 0 ? CATALOG_OPEN : config->max_open};
+    store->hash_memory = (size_t)config->memory / HASH_SHARE;
     store->audit = audit;
     memcpy(store->lanes, lanes, lane_count * sizeof *lanes);
     store->lane_count = lane_count;
@@ -373,6 +393,7 @@ enum status store_start(const struct config *config, const struct trust *trust, 
     if (status == STATUS_OK)
         status = worker_start("store", run, store, &store->worker);
     if (status == STATUS_OK) {
+        worker_pin(store->worker, &config->cpus, config->lanes);
         while (sem_wait(&store->started) != 0)
             continue;
         status = store->start_status;

@@ -21,8 +21,7 @@
 #include "receiver/witness.h"
 
 enum {
-    FLUSH_AT = 32 << 10,      /* bytes from which a write goes off before they are hashed, so that both run at once */
-    QUARANTINES_PER_TICK = 4, /* more refused manifests than that are only counted */
+    QUARANTINES_PER_TICK = 4,                              /* more refused manifests than that are only counted */
     QUARANTINE_WAITING = LIMIT_MANIFEST_SIZE + (16 << 20), /* bytes of them that wait for the publish stage, likewise */
 };
 #define LOG_INTERVAL_NS (10 * CLOCK_SECOND_NS)
@@ -63,12 +62,8 @@ static void on_write(void *context, struct assembly *assembly, uint32_t index, s
 {
     struct transfers *transfers = context;
     writer_put(transfers->writer, assembly, index, artifact, offset, bytes, size, transfers->block);
-    if (size >= FLUSH_AT) {
-        writer_flush(transfers->writer);
-        io_uring_submit(transfers->setup.ring);
-    }
+    hasher_take(transfers->hasher, assembly, artifact, index, offset, bytes, size, transfers->block);
     keeper_hold(transfers->keeper, assembly, index, artifact, offset, bytes, size, transfers->now_ns);
-    hasher_take(transfers->hasher, assembly, artifact, offset, bytes, size);
 }
 
 static void on_reset(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact)
@@ -95,6 +90,7 @@ static void on_complete(void *context, struct assembly *assembly)
     struct transfers *transfers = context;
     witness_assembly(transfers->setup.audit, AUDIT_COMPLETED, assembly, NULL);
     assembly->state = ASSEMBLY_PUBLISHING;
+    hasher_finish(transfers->hasher, assembly);
     writer_when_idle(transfers->writer, assembly);
 }
 
@@ -294,6 +290,7 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
     transfers->refused_limit.interval_ns = LOG_INTERVAL_NS;
     struct writer_setup writer = {.intake = setup->intake,
                                   .ring = setup->ring,
+                                  .reads_back = setup->lane_count > 1,
                                   .release = setup->release,
                                   .wait = setup->wait,
                                   .context = setup->context};
@@ -301,7 +298,13 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
     transfers->senders =
         senders_create(setup->trust, setup->ledger, setup->progress, setup->audit, clock_monotonic_ns());
     transfers->writer = writer_create(&writer);
-    transfers->hasher = hasher_create();
+    struct hasher_setup hasher = {.intake = setup->intake,
+                                  .writer = transfers->writer,
+                                  .bell = setup->bell,
+                                  .memory = setup->hash_memory,
+                                  .cpus = setup->cpus,
+                                  .cpu_index = setup->lane_count + 1};
+    transfers->hasher = transfers->writer == NULL ? NULL : hasher_create(&hasher);
     struct keeper_setup keeper = {.checkpoint = setup->checkpoint,
                                   .writer = transfers->writer,
                                   .catalog = transfers->catalog,
@@ -361,6 +364,16 @@ unsigned transfers_under_way(const struct transfers *transfers)
     return writer_under_way(transfers->writer);
 }
 
+bool transfers_are_hashing(const struct transfers *transfers)
+{
+    return hasher_is_busy(transfers->hasher);
+}
+
+bool transfers_have_hashed(const struct transfers *transfers)
+{
+    return hasher_has_results(transfers->hasher);
+}
+
 void transfers_take_block(struct transfers *transfers, struct writer_block *block, size_t size, uint64_t now_ns)
 {
     struct unpack_source source = {.sender_id = block->block->sender_id,
@@ -370,9 +383,13 @@ void transfers_take_block(struct transfers *transfers, struct writer_block *bloc
     transfers->block = block;
     transfers->now_ns = now_ns;
     unpack_payload(&transfers->unpack, &source, block->block->symbols, size);
-    writer_flush(transfers->writer);
     transfers->block = NULL;
     writer_unuse(transfers->writer, block);
+}
+
+void transfers_flush(struct transfers *transfers)
+{
+    writer_flush(transfers->writer);
 }
 
 void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *cqe)
@@ -425,6 +442,8 @@ void transfers_settle(struct transfers *transfers, uint64_t now_ns)
     struct writer_loss loss;
     struct assembly *assembly;
     transfers->now_ns = now_ns;
+    hasher_settle(transfers->hasher);
+    progress_set_oldest_write(transfers->setup.progress, writer_oldest_ns(transfers->writer));
     while (writer_next_loss(transfers->writer, &loss))
         take_loss(transfers, &loss);
     while ((assembly = writer_next_idle(transfers->writer)) != NULL) {

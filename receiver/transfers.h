@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/audit.h"
+#include "common/doorbell.h"
 #include "common/ring.h"
 #include "common/trust.h"
 #include "receiver/checkpoint.h"
@@ -37,6 +38,9 @@ struct transfers_setup {
     struct checkpoint *checkpoint;
     struct room_limits limits;
     unsigned lane_count;
+    size_t hash_memory;      /* bytes of blocks that may be held for hashing */
+    const struct cpus *cpus; /* the hash thread's is that of number `lane_count` + 1 */
+    struct doorbell *bell;   /* the thread's */
     struct io_uring *ring;
     void (*release)(void *context, struct writer_block *block); /* see writer.h */
     void (*wait)(void *context);
@@ -54,9 +58,11 @@ void transfers_destroy(struct transfers *transfers);
 bool transfers_is_delivered(const struct transfers *transfers, uint32_t sender_id, uint64_t sequence);
 /* Unpacks a decoded block of `size` payload bytes. Its memory is used until the release. */
 void transfers_take_block(struct transfers *transfers, struct writer_block *block, size_t size, uint64_t now_ns);
+/* Submits what blocks have left to be written; after each turn of them. */
+void transfers_flush(struct transfers *transfers);
 /* A completion of the ring that is not the caller's own. */
 void transfers_complete(struct transfers *transfers, const struct io_uring_cqe *cqe);
-/* Draws the conclusions from failed and finished writes; after each turn of blocks and completions. */
+/* Draws the conclusions from failed and finished writes and hashes; after each turn of blocks and completions. */
 void transfers_settle(struct transfers *transfers, uint64_t now_ns);
 /* What the publish stage says; takes the job. True when it was a delivery. */
 bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns);
@@ -71,6 +77,8 @@ void transfers_tick(struct transfers *transfers, uint64_t now_ns);
 /* Posts what is still to be recorded, before the thread ends. */
 void transfers_finish(struct transfers *transfers);
 unsigned transfers_under_way(const struct transfers *transfers); /* writes */
+bool transfers_are_hashing(const struct transfers *transfers);   /* the bell will ring… */
+bool transfers_have_hashed(const struct transfers *transfers);   /* …and transfers_settle() has something to do */
 /* Fills what it knows of; the caller adds the rest. */
 void transfers_fill(struct transfers *transfers, struct report_snapshot *snapshot, uint64_t now_ns);
 

@@ -268,8 +268,10 @@ static enum verify_result find_damage(struct verify *verify, int fd, uint32_t in
 
 static int open_artifact(struct verify *verify, uint32_t index, const struct assembly_artifact *artifact)
 {
-    if (verify->directory_fd < 0)
+    if (verify->directory_fd < 0) {
+        errno = ENOENT;
         return -1;
+    }
     if (artifact->placed) {
         if (verify->small_fd < 0)
             verify->small_fd = openat(verify->directory_fd, INTAKE_SMALL_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);

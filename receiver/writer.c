@@ -10,15 +10,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 
 enum {
     PIECES = 64,
-    TRASH_NAME_SIZE = 32,
-    TRASH_TRIES = 1000,
+    BLOCKS = 32, /* that an operation writes from */
+    PAGE = 4096,
+    OPERATION_AT = 1 << 20, /* bytes from which an operation goes off */
     WRITEBACK_AT = 8 << 20, /* bytes written to a file after which the kernel is asked to put them on the disk */
 };
 
+/* Linux 6.14; not in the headers of the libc yet. */
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80
+#endif
 #define WRITEBACK_MARK UINT64_C(1) /* in the user data: a file and not an operation */
 
 struct transfer;
@@ -30,6 +36,7 @@ struct file {
     unsigned under_way;
     uint64_t dirty; /* bytes written since the last writeback was asked for */
     bool in_writeback;
+    bool uncached;              /* its pages are let go by the kernel as soon as they are on the disk */
     struct file *older, *newer; /* by use */
     struct file *next_of_transfer;
 };
@@ -48,27 +55,32 @@ struct transfer {
     struct transfer *next_idle;
 };
 
-/* One write of pieces that lie one behind the other in a file and anywhere in a block. */
+/* One write of pieces that lie one behind the other in a file and anywhere in blocks. */
 struct operation {
     struct transfer *transfer;
     struct file *file;
-    struct writer_block *block;
     unsigned generation;
+    uint64_t ticket, begun_ns;
     uint64_t file_offset;
-    unsigned count;
+    uint64_t size; /* as it was filled */
+    unsigned count, block_count;
+    struct writer_block *blocks[BLOCKS];
     struct iovec vector[PIECES];
     struct {
         uint32_t index;
         uint64_t offset; /* in the artifact */
     } piece[PIECES];
-    struct operation *next;
+    struct operation *next;          /* free */
+    struct operation *older, *newer; /* of those begun and not over */
 };
 
 struct writer {
     struct writer_setup setup;
     struct operation *current; /* being filled */
     struct operation *free_operations;
-    struct operation *operations; /* the array */
+    struct operation *operations;   /* the array */
+    struct operation *first, *last; /* begun and not over, by ticket */
+    uint64_t ticket;                /* of the operation begun last */
     unsigned under_way;
     struct writer_loss *losses; /* not yet taken */
     size_t loss_count, loss_capacity;
@@ -76,6 +88,7 @@ struct writer {
     struct file *oldest, *newest;
     struct file *free_files;
     uint64_t trash_count;
+    bool caches; /* uncached writes are not to be had here */
     struct file files[WRITER_FILES];
 };
 
@@ -85,6 +98,7 @@ struct writer *writer_create(const struct writer_setup *setup)
     if (writer == NULL)
         return NULL;
     writer->setup = *setup;
+    writer->caches = setup->reads_back;
     writer->idle_end = &writer->idle;
     writer->operations = calloc(WRITER_OPERATIONS, sizeof *writer->operations);
     if (writer->operations == NULL) {
@@ -208,6 +222,7 @@ static struct file *file_for(struct writer *writer, struct transfer *transfer, u
         transfer->small = slot;
     } else {
         slot->artifact = artifact;
+        slot->uncached = !writer->caches && artifact->size >= WRITER_UNCACHED;
         artifact->file = slot;
     }
     append_by_use(writer, slot);
@@ -263,11 +278,59 @@ static struct operation *take_operation(struct writer *writer)
     return operation;
 }
 
-/* Adds a piece to the current operation when it continues it. */
-static bool extend(struct operation *operation, const struct file *file, const struct writer_block *block, uint64_t at)
+static void begin(struct writer *writer, struct operation *operation)
 {
-    return operation != NULL && operation->file == file && operation->block == block && operation->count < PIECES &&
-           operation->file_offset == at;
+    operation->ticket = ++writer->ticket;
+    operation->begun_ns = clock_monotonic_ns();
+    operation->older = writer->last;
+    operation->newer = NULL;
+    *(writer->last != NULL ? &writer->last->newer : &writer->first) = operation;
+    writer->last = operation;
+    operation->transfer->under_way++;
+    operation->transfer->in_generation[operation->generation & 1]++;
+}
+
+static void end(struct writer *writer, struct operation *operation)
+{
+    *(operation->older != NULL ? &operation->older->newer : &writer->first) = operation->newer;
+    *(operation->newer != NULL ? &operation->newer->older : &writer->last) = operation->older;
+    operation->file->under_way--;
+    operation->transfer->under_way--;
+    operation->transfer->in_generation[operation->generation & 1]--;
+}
+
+/* Whether a piece from the block continues the operation and still fits. */
+static bool may_extend(const struct operation *operation, const struct file *file, const struct writer_block *block,
+                       uint64_t at)
+{
+    return operation != NULL && operation->file == file && operation->file_offset == at && operation->count < PIECES &&
+           (operation->blocks[operation->block_count - 1] == block || operation->block_count < BLOCKS);
+}
+
+/* The operation that a piece from the block goes into: the current one, or the next. */
+static struct operation *operation_for(struct writer *writer, struct transfer *transfer, struct file *file,
+                                       struct writer_block *block, uint64_t at)
+{
+    if (!may_extend(writer->current, file, block, at)) {
+        writer_flush(writer);
+        file->under_way++; /* before any waiting, which may close files */
+        struct operation *operation = take_operation(writer);
+        operation->transfer = transfer;
+        operation->file = file;
+        operation->file_offset = at;
+        operation->size = 0;
+        operation->count = 0;
+        operation->block_count = 0;
+        operation->generation = transfer->generation;
+        writer->current = operation;
+        begin(writer, operation);
+    }
+    struct operation *operation = writer->current;
+    if (operation->block_count == 0 || operation->blocks[operation->block_count - 1] != block) {
+        operation->blocks[operation->block_count++] = block;
+        block->uses++;
+    }
+    return operation;
 }
 
 void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
@@ -279,40 +342,38 @@ void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index
         artifact->place = transfer->small_size;
         transfer->small_size += artifact->size;
     }
-    struct file *file = file_for(writer, transfer, index, artifact);
-    if (file == NULL) {
-        lose(writer, transfer, transfer->generation, index, offset, size, errno);
-        return;
+    while (size > 0) {
+        struct file *file = file_for(writer, transfer, index, artifact);
+        if (file == NULL) {
+            lose(writer, transfer, transfer->generation, index, offset, size, errno);
+            return;
+        }
+        uint64_t at = (artifact->placed ? artifact->place : 0) + offset;
+        /* The current operation's file_offset is where its next piece goes, until it is flushed. */
+        struct operation *operation = operation_for(writer, transfer, file, block, at);
+        uint32_t piece = size, beyond = (uint32_t)((at + size) % PAGE);
+        bool full = operation->size + size >= OPERATION_AT;
+        if (full && beyond < size)
+            piece -= beyond; /* so that no page belongs to two operations */
+        operation->vector[operation->count] = (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = piece};
+        operation->piece[operation->count].index = index;
+        operation->piece[operation->count].offset = offset;
+        operation->count++;
+        operation->file_offset += piece;
+        operation->size += piece;
+        if (full)
+            writer_flush(writer);
+        offset += piece;
+        bytes += piece;
+        size -= piece;
     }
-    uint64_t at = (artifact->placed ? artifact->place : 0) + offset;
-    /* The current operation's file_offset is where its next piece goes, until it is flushed. */
-    if (!extend(writer->current, file, block, at)) {
-        writer_flush(writer);
-        file->under_way++; /* before any waiting, which may close files */
-        struct operation *operation = take_operation(writer);
-        operation->transfer = transfer;
-        operation->file = file;
-        operation->block = block;
-        operation->file_offset = at;
-        operation->count = 0;
-        operation->generation = transfer->generation;
-        writer->current = operation;
-        transfer->under_way++;
-        transfer->in_generation[operation->generation & 1]++;
-        block->uses++;
-    }
-    struct operation *operation = writer->current;
-    operation->vector[operation->count] = (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
-    operation->piece[operation->count].index = index;
-    operation->piece[operation->count].offset = offset;
-    operation->count++;
-    operation->file_offset += size;
 }
 
 static void submit(struct writer *writer, struct operation *operation)
 {
     struct io_uring_sqe *sqe = ring_sqe(writer->setup.ring);
-    io_uring_prep_writev(sqe, operation->file->fd, operation->vector, operation->count, operation->file_offset);
+    int flags = operation->file->uncached ? RWF_DONTCACHE : 0;
+    io_uring_prep_writev2(sqe, operation->file->fd, operation->vector, operation->count, operation->file_offset, flags);
     io_uring_sqe_set_data(sqe, operation);
     writer->under_way++;
 }
@@ -323,8 +384,7 @@ void writer_flush(struct writer *writer)
     if (operation == NULL)
         return;
     writer->current = NULL;
-    for (unsigned i = 0; i < operation->count; i++)
-        operation->file_offset -= operation->vector[i].iov_len;
+    operation->file_offset -= operation->size;
     submit(writer, operation);
 }
 
@@ -389,21 +449,26 @@ void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe)
     if (cqe->res > 0) {
         advance(operation, (size_t)cqe->res);
         operation->file->dirty += (size_t)cqe->res;
-        if (operation->file->dirty >= WRITEBACK_AT && !operation->file->in_writeback)
+        if (operation->file->dirty >= WRITEBACK_AT && !operation->file->uncached && !operation->file->in_writeback)
             start_writeback(writer, operation->file);
+    }
+    if (cqe->res == -EOPNOTSUPP && operation->file->uncached) {
+        writer->caches = true; /* this kernel or file system does not know how: the checkpoints let the pages go */
+        operation->file->uncached = false;
+        submit(writer, operation);
+        return;
     }
     if (operation->count > 0 && (cqe->res > 0 || cqe->res == -EINTR || cqe->res == -EAGAIN)) {
         submit(writer, operation);
         return;
     }
-    operation->file->under_way--;
     for (unsigned i = 0; i < operation->count; i++)
         lose(writer, operation->transfer, operation->generation, operation->piece[i].index, operation->piece[i].offset,
              operation->vector[i].iov_len, cqe->res == 0 ? EIO : -cqe->res);
-    operation->transfer->under_way--;
-    operation->transfer->in_generation[operation->generation & 1]--;
+    end(writer, operation);
     tell_idle(writer, operation->transfer);
-    writer_unuse(writer, operation->block);
+    for (unsigned i = 0; i < operation->block_count; i++)
+        writer_unuse(writer, operation->blocks[i]);
     operation->next = writer->free_operations;
     writer->free_operations = operation;
 }
@@ -418,6 +483,35 @@ bool writer_next_loss(struct writer *writer, struct writer_loss *loss)
     transfer->in_generation[loss->generation & 1]--;
     tell_idle(writer, transfer);
     return true;
+}
+
+uint64_t writer_ticket(const struct writer *writer)
+{
+    return writer->ticket;
+}
+
+bool writer_has_passed(const struct writer *writer, uint64_t ticket)
+{
+    return writer->first == NULL || writer->first->ticket > ticket;
+}
+
+uint64_t writer_oldest_ns(const struct writer *writer)
+{
+    return writer->first == NULL ? 0 : writer->first->begun_ns;
+}
+
+void writer_hold(struct writer *writer, struct assembly *assembly)
+{
+    (void)writer;
+    transfer_of(assembly)->under_way++;
+}
+
+void writer_unhold(struct writer *writer, struct assembly *assembly)
+{
+    struct transfer *transfer = assembly->stage;
+    assert(transfer->under_way > 0);
+    transfer->under_way--;
+    tell_idle(writer, transfer);
 }
 
 void writer_when_idle(struct writer *writer, struct assembly *assembly)
@@ -492,19 +586,8 @@ void writer_forget(struct writer *writer, struct assembly *assembly, char *trash
     writer_close_files(writer, assembly);
     if (trash != NULL && transfer->made_directory) {
         char name[INTAKE_STAGING_NAME_SIZE];
-        int staging_fd = writer->setup.intake->staging_fd;
         intake_staging_name(assembly->sender_id, assembly->id, name);
-        int result = -1;
-        for (unsigned i = 0; i < TRASH_TRIES && result != 0; i++) {
-            snprintf(trash, TRASH_NAME_SIZE, "trash-%llu", (unsigned long long)++writer->trash_count);
-            result = renameat2(staging_fd, name, staging_fd, trash, RENAME_NOREPLACE);
-            if (result != 0 && errno != EEXIST) /* an earlier run may have left one */
-                break;
-        }
-        if (result != 0) {
-            log_warning("%s/.staging/%s can't be put aside: %s", writer->setup.intake->path, name, strerror(errno));
-            trash[0] = '\0';
-        }
+        intake_put_aside(writer->setup.intake, name, &writer->trash_count, trash);
     }
     assembly->stage = NULL;
     free(transfer);

@@ -23,6 +23,10 @@ enum {
     WRITER_OPERATIONS = 1024, /* under way at a time */
 };
 
+/* Artifacts from here on are written with RWF_DONTCACHE where that is to be had, so that a large one does not push
+ * everything else out of the page cache. */
+#define WRITER_UNCACHED (UINT64_C(256) << 20)
+
 /* A block that is in use: by the caller while it unpacks, and by each write from its memory. */
 struct writer_block {
     struct block *block;
@@ -34,6 +38,7 @@ struct writer_block {
 struct writer_setup {
     const struct intake *intake;
     struct io_uring *ring;
+    bool reads_back; /* much of what is written is soon read again: it stays in the page cache */
     void (*release)(void *context, struct writer_block *block); /* nothing uses it any more */
     void (*wait)(void *context); /* submit, wait for at least one completion, pass all to writer_complete() */
     void *context;
@@ -42,10 +47,11 @@ struct writer_setup {
 struct writer *writer_create(const struct writer_setup *setup);
 void writer_destroy(struct writer *writer); /* nothing may be under way */
 
-/* Queues the bytes, which lie in the block's memory. */
+/* Queues the bytes, which lie in the block's memory. What continues a file goes into one operation, also from several
+ * blocks, which is submitted when it is large enough. */
 void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
                 uint64_t offset, const uint8_t *bytes, uint32_t size, struct writer_block *block);
-/* Makes a submission of what was put and not yet made one. */
+/* Makes a submission of what was put and not yet made one: after each turn of blocks. */
 void writer_flush(struct writer *writer);
 void writer_unuse(struct writer *writer, struct writer_block *block);
 /* A completion whose user data is not the caller's own. */
@@ -61,6 +67,14 @@ struct writer_loss {
     int error;           /* errno */
 };
 bool writer_next_loss(struct writer *writer, struct writer_loss *loss);
+
+/* All that was put up to now is over, whatever came of it, once the writer has passed the ticket of now. */
+uint64_t writer_ticket(const struct writer *writer);
+bool writer_has_passed(const struct writer *writer, uint64_t ticket);
+uint64_t writer_oldest_ns(const struct writer *writer); /* since when the oldest write is under way; 0: none is */
+/* A transfer that is held is not idle. */
+void writer_hold(struct writer *writer, struct assembly *assembly);
+void writer_unhold(struct writer *writer, struct assembly *assembly);
 
 /* Asks to be told by writer_next_idle() when no write of the transfer is under way and no loss is unreported. */
 void writer_when_idle(struct writer *writer, struct assembly *assembly);

@@ -2,6 +2,7 @@
 #ifndef DIODECAST_SENDER_BLOCK_H
 #define DIODECAST_SENDER_BLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -16,6 +17,7 @@ struct block {
     unsigned lane;
     unsigned pending;   /* reads that have not landed */
     uint64_t repeat_of; /* 0, or the sequence number of the one transfer that it sends again */
+    bool ends_group;    /* nothing urgent follows: what is interleaved with it must not grow further */
     uint8_t source_symbols, repair_symbols;
     uint16_t symbol_size;
 

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +15,12 @@
 #include "common/log.h"
 #include "proto/relpath.h"
 #include "sender/filing.h"
+#include "sender/owner.h"
 #include "sender/printable.h"
 #include "sender/spool.h"
 #include "sender/witness.h"
 
-enum { SHOWN_SIZE = 128, PASSWD_BUFFER_SIZE = 4096 };
+enum { SHOWN_SIZE = 128 };
 
 /* A batch on its way through the steps. */
 struct batch {
@@ -31,19 +31,6 @@ struct batch {
     struct ledger_transfer *intents;
     size_t intent_count;
 };
-
-/* The owner's name, or the number where there is none that may cross. */
-static void owner_name(uid_t uid, char name[static LIMIT_USER_LENGTH + 1])
-{
-    struct passwd entry, *found = NULL;
-    char buffer[PASSWD_BUFFER_SIZE];
-    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != NULL &&
-        strlen(found->pw_name) <= LIMIT_USER_LENGTH &&
-        relpath_check_text(found->pw_name, strlen(found->pw_name)) == NULL)
-        snprintf(name, LIMIT_USER_LENGTH + 1, "%s", found->pw_name);
-    else
-        snprintf(name, LIMIT_USER_LENGTH + 1, "%u", (unsigned)uid);
-}
 
 static int64_t marker_ctime_ns(int channel_fd, const char *name)
 {
@@ -120,7 +107,7 @@ static struct transfer *make_transfer(const struct settle_item *item, uid_t owne
     randombytes_buf(transfer->id, sizeof transfer->id);
     snprintf(transfer->channel, sizeof transfer->channel, "%s", spool_channel_name(item->channel));
     memcpy(transfer->name, item->name, sizeof transfer->name);
-    owner_name(owner, transfer->origin_user);
+    owner_name(owner, clock_monotonic_ns(), transfer->origin_user);
     transfer->priority = item->rule->priority;
     transfer->symlinks = item->rule->symlinks;
     transfer->in_root = item->channel[0] == '\0';

@@ -229,14 +229,30 @@ static void set_max_size(struct conf_context *context, const struct conf_key *ke
     }
 }
 
+/* None at all would be idle re-sending that never does anything. */
+static void set_window(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                       void *target)
+{
+    struct loading *loading = target;
+    uint64_t before = loading->config.idle_window_ns;
+    int problems = context->problems;
+    conf_set_duration(context, key, name, value, target);
+    if (context->problems > problems || loading->config.idle_window_ns > 0)
+        return;
+    conf_problem(context, "%s: %s is no time at all; set idle_resend = off to send nothing again", key->key, value);
+    loading->config.idle_window_ns = before;
+}
+
 /* A group that exists and that the sender may give its directory of requests to. */
 static void set_group(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                       void *target)
 {
     struct loading *loading = target;
-    const struct group *group = getgrnam(value);
+    const struct group *group = value[0] != '\0' ? getgrnam(value) : NULL;
     (void)name;
-    if (group == NULL)
+    if (value[0] == '\0')
+        conf_problem(context, "%s: is empty; leave the key out where only the sender's own user may ask", key->key);
+    else if (group == NULL)
         conf_problem(context, "%s: there is no group %s; run \"groupadd %s\"", key->key, value, value);
     else if (geteuid() != 0 && getegid() != group->gr_gid && group_member(group->gr_gid) == 0)
         conf_problem(context,
@@ -344,6 +360,7 @@ static const struct conf_key keys[] = {
     {"sender", "settle", false, conf_set_duration, AT(settle_ns)},
     {"sender", "settle_tree", false, conf_set_duration, AT(settle_tree_ns)},
     {"sender", "max_size", false, set_max_size, AT(max_size)},
+    {"sender", "cpus", false, conf_set_cpus, AT(cpus)},
     {"link", "peer", true, set_peer, AT(peer)},
     {"link", "lanes", false, set_count, AT(lanes)},
     {"link", "rate", false, set_rate, AT(rate_bits_per_s)},
@@ -359,7 +376,7 @@ static const struct conf_key keys[] = {
     {"replay", "retain_free", false, conf_set_size, AT(retain_free)},
     {"replay", "idle_copies", false, set_count, AT(idle_copies)},
     {"replay", "idle_share", false, set_count, AT(idle_share)},
-    {"replay", "idle_window", false, conf_set_duration, AT(idle_window_ns)},
+    {"replay", "idle_window", false, set_window, AT(idle_window_ns)},
     {"replay", "group", false, set_group, 0},
     {"channel *", "priority", false, set_channel, 0},
     {"channel *", "complete", false, set_channel, 0},

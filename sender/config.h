@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/cpus.h"
 #include "common/socket.h"
 #include "common/status.h"
 #include "proto/limits.h"
@@ -29,6 +30,7 @@ struct config {
     char *spool, *state, *status, *signing_key;
     uint64_t settle_ns, settle_tree_ns;
     uint64_t max_size; /* bytes of one transfer; key max_size in [sender], LIMIT_TRANSFER_SIZE by default */
+    struct cpus cpus;  /* key cpus in [sender]: of the read thread, then of each lane's send thread */
     struct socket_address peer;
     uint32_t lanes;
     uint64_t rate_bits_per_s;

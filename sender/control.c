@@ -309,8 +309,9 @@ static void on_tick(uv_timer_t *timer)
     write_status(control);
     pipeline_counters(control->setup.pipeline, &counters);
     watchdog_feed(&control->watchdog, &counters, now);
-    notify_status("%llu transfers sent, %zu under way, %s", (unsigned long long)control->sent_total,
-                  control->flight.count, units_format_rate(status_board_rate(control->setup.board), rate));
+    notify_status("%llu transfer%s sent, %zu under way, %s", (unsigned long long)control->sent_total,
+                  units_plural(control->sent_total), control->flight.count,
+                  units_format_rate(status_board_rate(control->setup.board), rate));
     pump(control);
 }
 

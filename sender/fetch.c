@@ -8,12 +8,15 @@
 
 #include "common/clock.h"
 #include "common/ring.h"
+#include "proto/limits.h"
 
 enum {
-    SLOTS = 64,
+    SLOTS = 64 + FETCH_PARTS_MAX,
     BYTES_UNDER_WAY = 1 << 20, /* half of a usual L2 cache, and enough to keep a disk busy with its own read-ahead */
     BELL = SLOTS,              /* user data of the poll on the bell */
 };
+
+_Static_assert((unsigned)FETCH_PARTS_MAX *FETCH_PIECE_MAX >= CHUNK_SIZE, "the longest read has few parts");
 
 struct slot {
     struct fetch_piece piece;
@@ -47,7 +50,7 @@ enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
 
 bool fetch_has_room(const struct fetch *fetch)
 {
-    return fetch->count < SLOTS && fetch->bytes < BYTES_UNDER_WAY;
+    return fetch->count <= SLOTS - FETCH_PARTS_MAX && fetch->bytes < BYTES_UNDER_WAY;
 }
 
 bool fetch_is_empty(const struct fetch *fetch)

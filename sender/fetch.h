@@ -15,7 +15,11 @@
  */
 struct fetch;
 
-enum { FETCH_ENDED = -1 }; /* `error` of a piece: the file ended early */
+enum {
+    FETCH_ENDED = -1,            /* `error` of a piece: the file ended early */
+    FETCH_PIECE_MAX = 256 << 10, /* bytes: more is better read in parts, of which one is hashed while others land */
+    FETCH_PARTS_MAX = 16,        /* pieces that may be started for one fetch_has_room() */
+};
 
 /* One read of `size` bytes at `offset` of `fd` into `place`. */
 struct fetch_piece {
@@ -34,8 +38,8 @@ MUST_CHECK enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
 /* Waits for what is under way. */
 void fetch_destroy(struct fetch *fetch);
 
-/* Whether another read may be started: bounded in number, and in bytes so that they are still in the cache when they
- * are hashed. */
+/* Whether another read, in up to FETCH_PARTS_MAX pieces, may be started: bounded in number, and in bytes so that they
+ * are still in the cache when they are hashed. */
 bool fetch_has_room(const struct fetch *fetch);
 void fetch_start(struct fetch *fetch, const struct fetch_piece *piece);
 /* Hands the reads to the kernel; call before closing any descriptor. */

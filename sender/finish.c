@@ -71,11 +71,47 @@ static void witness(const struct claim *claim, const struct finish_item *items, 
     free(entries);
 }
 
-void finish_batch(const struct claim *claim, struct finish_item *items, size_t count)
+static void keep(struct finish_backlog *backlog, const struct ledger_change *changes, size_t count)
+{
+    size_t room = FINISH_UNRECORDED - backlog->count;
+    size_t kept = count < room ? count : room;
+    for (size_t i = 0; i < kept; i++) {
+        struct ledger_change *change = &backlog->changes[backlog->count++];
+        *change = changes[i];
+        if (change->reason != NULL) {
+            change->reason = strdup(change->reason);
+            assert(change->reason != NULL);
+        }
+    }
+    log_warning("the ledger could not record %zu finished transfers; %zu wait until it can, the next start of the "
+                "sender finds the rest",
+                count, backlog->count);
+}
+
+void finish_backlog_deinit(struct finish_backlog *backlog)
+{
+    for (size_t i = 0; i < backlog->count; i++)
+        free((char *)backlog->changes[i].reason);
+    backlog->count = 0;
+}
+
+static void record(const struct claim *claim, struct finish_backlog *backlog, const struct ledger_change *changes,
+                   size_t count)
+{
+    bool waited = backlog->count > 0;
+    if (waited && ledger_apply(claim->ledger, backlog->changes, backlog->count) == STATUS_OK) {
+        log_notice("the ledger has recorded %zu finished transfers that had to wait", backlog->count);
+        finish_backlog_deinit(backlog);
+    }
+    if (count > 0 && ledger_apply(claim->ledger, changes, count) != STATUS_OK)
+        keep(backlog, changes, count);
+}
+
+void finish_batch(const struct claim *claim, struct finish_backlog *backlog, struct finish_item *items, size_t count)
 {
     static const enum ledger_state states[] = {
         [FINISH_SENT] = LEDGER_SENT, [FINISH_REFUSED] = LEDGER_FAILED, [FINISH_RETURNED] = LEDGER_RETURNED};
-    struct ledger_change *changes = calloc(count, sizeof *changes);
+    struct ledger_change *changes = calloc(count + 1, sizeof *changes); /* never of nothing */
     assert(changes != NULL);
     bool sent = false;
 
@@ -96,8 +132,8 @@ void finish_batch(const struct claim *claim, struct finish_item *items, size_t c
     }
     if (sent && (fsync(claim->dirs->sent) != 0 || fsync(claim->dirs->sending) != 0))
         log_error("the spool %s can't be flushed: %s", claim->dirs->path, strerror(errno));
-    witness(claim, items, count);
-    if (ledger_apply(claim->ledger, changes, count) != STATUS_OK)
-        log_warning("the ledger could not record %zu finished transfers; the next start of the sender does", count);
+    if (count > 0)
+        witness(claim, items, count);
+    record(claim, backlog, changes, count);
     free(changes);
 }

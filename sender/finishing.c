@@ -16,7 +16,11 @@ struct finishing {
     struct finish_item items[CLAIM_BATCH];
     bool expected[CLAIM_BATCH]; /* the settle stage expects it back */
     size_t count;
+    struct finish_backlog backlog; /* the worker's while busy */
+    uint64_t retry_ns;             /* not before */
 };
+
+#define RETRY_NS (2 * CLOCK_SECOND_NS)
 
 struct finishing *finishing_create(const struct finishing_setup *setup)
 {
@@ -29,7 +33,10 @@ struct finishing *finishing_create(const struct finishing_setup *setup)
 
 void finishing_destroy(struct finishing *finishing)
 {
-    assert(finishing == NULL || !finishing->busy);
+    if (finishing == NULL)
+        return;
+    assert(!finishing->busy);
+    finish_backlog_deinit(&finishing->backlog);
     free(finishing);
 }
 
@@ -41,7 +48,7 @@ bool finishing_is_busy(const struct finishing *finishing)
 static void work(uv_work_t *request)
 {
     struct finishing *finishing = request->data;
-    finish_batch(finishing->setup.claim, finishing->items, finishing->count);
+    finish_batch(finishing->setup.claim, &finishing->backlog, finishing->items, finishing->count);
 }
 
 static void item_of(const struct finishing *finishing, const struct transfer *transfer, struct settle_item *item)
@@ -67,6 +74,7 @@ static void after_work(uv_work_t *request, int result)
     const struct finishing_setup *setup = &finishing->setup;
     (void)result;
     finishing->busy = false;
+    finishing->retry_ns = clock_monotonic_ns() + RETRY_NS;
     /* First what the kernel said about items moved back: it does not count. */
     (void)spool_read(setup->spool, clock_monotonic_ns());
     for (size_t i = 0; i < finishing->count; i++) {
@@ -113,7 +121,8 @@ static void start(struct finishing *finishing)
     if (finishing->busy)
         return;
     collect(finishing);
-    if (finishing->count == 0)
+    bool retries = finishing->backlog.count > 0 && clock_monotonic_ns() >= finishing->retry_ns;
+    if (finishing->count == 0 && !retries)
         return;
     finishing->busy = true;
     int result = uv_queue_work(finishing->setup.loop, &finishing->work, work, after_work);
@@ -146,11 +155,13 @@ void finishing_drain(struct finishing *finishing)
     assert(!finishing->busy);
     for (;;) {
         collect(finishing);
-        if (finishing->count == 0)
+        if (finishing->count == 0 && finishing->backlog.count == 0)
             return;
-        finish_batch(finishing->setup.claim, finishing->items, finishing->count);
+        finish_batch(finishing->setup.claim, &finishing->backlog, finishing->items, finishing->count);
         for (size_t i = 0; i < finishing->count; i++)
             retire(finishing, &finishing->items[i]);
+        if (finishing->count == 0)
+            return; /* what the ledger still does not take is the next start's */
         finishing->count = 0;
     }
 }

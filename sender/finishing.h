@@ -36,7 +36,8 @@ struct finishing_setup {
 struct finishing *finishing_create(const struct finishing_setup *setup);
 /* The bell rang. */
 void finishing_wake(struct finishing *finishing);
-/* Starts a batch when there is one, and waits for the bell when there is none. */
+/* Starts a batch when there is one, and waits for the bell when there is none. To be called once a second at least:
+ * what the ledger did not take is tried again from here. */
 void finishing_pump(struct finishing *finishing);
 bool finishing_is_busy(const struct finishing *finishing);
 /* Files all that is there at once, in this thread, when no worker is at it and the pipeline stands. */

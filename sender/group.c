@@ -79,22 +79,23 @@ void group_set_init(struct group_set *set, uint16_t depth, uint8_t source_symbol
                               .repeat_after_ns = burst_ns + burst_ns / 4 + GROUP_MARGIN_NS};
     if (set->wait_ns < GROUP_WAIT_NS)
         set->wait_ns = GROUP_WAIT_NS;
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 2 + GROUP_HELD_MAX; i++)
         group_init(&set->groups[i], depth);
     set->filling = &set->groups[0];
     set->sending = &set->groups[1];
-    set->held = &set->groups[2];
+    for (unsigned i = 0; i < GROUP_HELD_MAX; i++)
+        set->held[i] = &set->groups[2 + i];
 }
 
 void group_set_deinit(struct group_set *set)
 {
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 2 + GROUP_HELD_MAX; i++)
         group_deinit(&set->groups[i]);
 }
 
 bool group_has_room(const struct group_set *set)
 {
-    return set->filling->count < set->full_depth;
+    return set->filling->count < set->full_depth && !set->filling->closed;
 }
 
 void group_add(struct group_set *set, struct block *block, uint64_t now_ns)
@@ -104,6 +105,7 @@ void group_add(struct group_set *set, struct block *block, uint64_t now_ns)
     if (group->count == 0)
         group->since_ns = now_ns;
     group->blocks[group->count++] = block;
+    group->closed = block->ends_group;
 }
 
 bool group_is_short_block(unsigned full_symbols, unsigned symbols)
@@ -135,30 +137,60 @@ static bool needs_repeat(const struct group_set *set, const struct group *group)
     return group_is_short(set, group) || full_blocks(set, group) < group->count;
 }
 
+static unsigned held_blocks(const struct group_set *set)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < set->held_count; i++)
+        count += set->held[i]->count;
+    return count;
+}
+
+/*
+ * The receiver's window reaches from the end of the newest group back over twice its depth, at least, and 64 blocks
+ * (proto/README.md): what is held has to stay in it.
+ */
+static bool may_overtake_held(const struct group_set *set, const struct group *group, uint64_t next_sbn)
+{
+    if (set->held_count == 0)
+        return true;
+    uint64_t span = next_sbn + group->count + GROUP_BEATS - set->held[0]->first_sbn;
+    if (span > 2 * (uint64_t)group->count + GROUP_WINDOW_SLACK)
+        return false;
+    return !needs_repeat(set, group) ||
+           (set->held_count < GROUP_HELD_MAX &&
+            held_blocks(set) + group->count <= (unsigned)set->full_depth + GROUP_HELD_EXTRA);
+}
+
 static void start_repeat(struct group_set *set)
 {
-    struct group *group = set->held;
-    set->held = set->sending;
+    struct group *group = set->held[0], *empty = set->sending;
+    set->held_count--;
+    for (unsigned i = 0; i < set->held_count; i++)
+        set->held[i] = set->held[i + 1];
+    set->held[set->held_count] = empty;
     set->sending = group;
     group->is_repeat = true;
     interleave_start(&group->order, group->totals, group->count);
 }
 
-/* Since only one repeat can be pending, a group that needs one waits until the one before was repeated. */
+static bool is_complete(const struct group_set *set)
+{
+    return set->filling->count == set->full_depth || set->filling->closed;
+}
+
 bool group_start(struct group_set *set, bool flushed, uint64_t *next_sbn, uint64_t now_ns)
 {
     struct group *filling = set->filling;
     assert(set->sending->count == 0);
-    if (set->held->count > 0 && now_ns >= set->held->since_ns + set->repeat_after_ns) {
+    if (set->held_count > 0 && now_ns >= set->held[0]->since_ns + set->repeat_after_ns) {
         start_repeat(set);
         return true;
     }
     if (filling->count == 0)
         return false;
-    bool complete = filling->count == set->full_depth || flushed;
-    if (!complete && now_ns < filling->since_ns + set->wait_ns)
+    if (!is_complete(set) && !flushed && now_ns < filling->since_ns + set->wait_ns)
         return false;
-    if (set->held->count > 0 && needs_repeat(set, filling))
+    if (!may_overtake_held(set, filling, *next_sbn))
         return false;
     set->filling = set->sending;
     set->sending = filling;
@@ -185,11 +217,11 @@ static void hold(struct group_set *set, uint64_t now_ns, void (*done)(void *cont
         group->totals[kept] = group->totals[i];
         group->indexes[kept++] = group->indexes[i];
     }
-    assert(set->held->count == 0 && kept > 0);
+    assert(set->held_count < GROUP_HELD_MAX && kept > 0);
     group->count = kept;
     group->since_ns = now_ns;
-    set->sending = set->held;
-    set->held = group;
+    set->sending = set->held[set->held_count];
+    set->held[set->held_count++] = group;
 }
 
 unsigned group_end(struct group_set *set, uint64_t now_ns, void (*done)(void *context, struct block *block),
@@ -206,24 +238,25 @@ unsigned group_end(struct group_set *set, uint64_t now_ns, void (*done)(void *co
     for (uint16_t i = 0; i < group->count; i++)
         done(context, group->blocks[i]);
     group->count = 0;
+    group->closed = false;
     return first_time;
 }
 
 uint64_t group_settled(const struct group_set *set)
 {
     uint64_t settled = set->before_newest;
-    if (set->held->count > 0 && set->held->before < settled)
-        settled = set->held->before;
+    if (set->held_count > 0 && set->held[0]->before < settled)
+        settled = set->held[0]->before;
     if (set->sending->count > 0 && set->sending->before < settled)
         settled = set->sending->before;
     return settled;
 }
 
-uint64_t group_deadline_ns(const struct group_set *set)
+uint64_t group_deadline_ns(const struct group_set *set, uint64_t next_sbn)
 {
-    if (set->held->count > 0)
-        return set->held->since_ns + set->repeat_after_ns;
-    if (set->filling->count > 0)
-        return set->filling->since_ns + set->wait_ns;
-    return UINT64_MAX;
+    uint64_t deadline_ns = set->held_count > 0 ? set->held[0]->since_ns + set->repeat_after_ns : UINT64_MAX;
+    uint64_t filled_ns = set->filling->since_ns + set->wait_ns;
+    if (set->filling->count > 0 && filled_ns < deadline_ns && may_overtake_held(set, set->filling, next_sbn))
+        deadline_ns = filled_ns;
+    return deadline_ns;
 }

@@ -25,10 +25,18 @@ struct group {
     uint16_t symbol_size;
     bool is_repeat;
     uint64_t first_sbn;
+    bool closed;       /* no further block: what is in it must not wait for more, nor for the end of more */
     uint64_t before;   /* blocks of the set that started in groups before it */
     uint64_t since_ns; /* filling: the first block came; held: the first sending ended */
     struct interleave order;
     unsigned under_way; /* trains that have not left; the caller's */
+};
+
+enum {
+    GROUP_HELD_MAX = 4,
+    GROUP_HELD_EXTRA = 2,    /* blocks held together, beyond a full group's */
+    GROUP_WINDOW_SLACK = 64, /* of the receiver's window, proto/README.md */
+    GROUP_BEATS = 2,         /* heartbeats that may get block numbers before what is held was repeated */
 };
 
 /* The groups of one lane. `count` is 0 in those that do not exist. */
@@ -36,10 +44,12 @@ struct group_set {
     uint8_t full_symbols; /* k + r of a full block */
     uint16_t full_depth;
     uint64_t wait_ns, repeat_after_ns;
-    struct group groups[3];
-    struct group *filling, *sending, *held; /* held: to be sent once more; at most one */
-    uint64_t started;                       /* blocks that started so far */
-    uint64_t before_newest;                 /* of these, the ones before the newest group that has left */
+    struct group groups[2 + GROUP_HELD_MAX];
+    struct group *filling, *sending;
+    struct group *held[GROUP_HELD_MAX]; /* to be sent once more, the oldest first; the others are free */
+    unsigned held_count;
+    uint64_t started;       /* blocks that started so far */
+    uint64_t before_newest; /* of these, the ones before the newest group that has left */
 };
 
 #define GROUP_WAIT_NS   UINT64_C(20000000) /* at least so long a group waits for the rest of its blocks */
@@ -65,11 +75,12 @@ void group_set_deinit(struct group_set *set);
 
 /* Whether another block may be added. */
 bool group_has_room(const struct group_set *set);
-/* Adds an encoded block; the set's until group_end() gives it back. */
+/* Adds an encoded block; the set's until group_end() gives it back. One that ends a group closes it. */
 void group_add(struct group_set *set, struct block *block, uint64_t now_ns);
 /*
  * While none is being sent: chooses the next group, if one may start now, as set->sending. `flushed`: nothing will come
- * soon behind the blocks that were added. New blocks get numbers from *next_sbn on.
+ * soon behind the blocks that were added. New blocks get numbers from *next_sbn on. A new group waits for a repeat only
+ * where it would push what is held out of the receiver's window, or has to be held itself and there is no room.
  */
 bool group_start(struct group_set *set, bool flushed, uint64_t *next_sbn, uint64_t now_ns);
 /* The group being sent has left. Calls `done` for each block that is not needed any more. Returns how many blocks have
@@ -86,6 +97,6 @@ uint64_t group_settled(const struct group_set *set);
 /* Whether a block is so much shorter than a full one that its group is over for it after a few columns. */
 bool group_is_short_block(unsigned full_symbols, unsigned symbols);
 /* When group_start() may have something by time alone; UINT64_MAX: never. */
-uint64_t group_deadline_ns(const struct group_set *set);
+uint64_t group_deadline_ns(const struct group_set *set, uint64_t next_sbn);
 
 #endif

@@ -118,10 +118,13 @@ void heal_add(struct heal *heal, uint64_t sequence, uint64_t bytes, int64_t sent
     if (copies >= heal->copies)
         return;
     if (heal->count == HEAL_TABLE) {
-        if (at == 0)
+        if (at < HEAL_TABLE_SHED)
             return;
-        drop(heal, 0);
-        at--;
+        for (size_t i = 0; i < HEAL_TABLE_SHED; i++)
+            end_under_way(heal, &heal->table[i]);
+        heal->count -= HEAL_TABLE_SHED;
+        memmove(heal->table, &heal->table[HEAL_TABLE_SHED], heal->count * sizeof heal->table[0]);
+        at -= HEAL_TABLE_SHED;
     }
     if (heal->count == heal->capacity) {
         heal->capacity = heal->capacity == 0 ? 256 : 2 * heal->capacity;

@@ -17,8 +17,9 @@
  * its start has a time as well, so they are signed.
  */
 enum {
-    HEAL_TABLE = 32768,  /* transfers known, the newest ones */
-    HEAL_UNDER_WAY = 32, /* at a time, for the copies of a small one's manifest take a second; */
+    HEAL_TABLE = 32768,     /* transfers known, the newest ones; when it is full */
+    HEAL_TABLE_SHED = 1024, /* of the oldest go at once */
+    HEAL_UNDER_WAY = 32,    /* at a time, for the copies of a small one's manifest take a second; */
 };
 #define HEAL_BYTES_UNDER_WAY (UINT64_C(64) << 20) /* beyond which a further one is not chosen */
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/units.h"
 
@@ -70,4 +71,10 @@ void lane_destroy(struct lane *lane)
     queue_destroy(lane->empty);
     free(lane->blocks);
     free(lane);
+}
+
+uint64_t lane_watermark(struct lane *lane, uint64_t blocks, uint64_t block_span_ns)
+{
+    uint64_t sent = atomic_load(&lane->sent), mark = blocks + atomic_load(&lane->beat_blocks);
+    return sent < blocks ? mark + 2 + 2 * (blocks - sent) * block_span_ns / CLOCK_SECOND_NS : mark;
 }

@@ -40,5 +40,12 @@ size_t lane_block_size(const struct config *config);
 MUST_CHECK enum status lane_create(const struct config *config, unsigned index, struct doorbell *read_bell,
                                    struct lane **lane);
 void lane_destroy(struct lane *lane);
+/*
+ * A block number behind the lane's first `blocks` blocks. Blocks get their numbers when they are sent, and heartbeats
+ * take some: while some of these blocks wait, room is left for the beats that may go before them (a group before them
+ * may be sent twice). Beats go on for ever, so that a mark slightly too high is passed soon after. `block_span_ns`:
+ * what a block takes on the link. Thread of the read stage.
+ */
+uint64_t lane_watermark(struct lane *lane, uint64_t blocks, uint64_t block_span_ns);
 
 #endif

@@ -62,7 +62,7 @@ static enum status find_waiting(struct ledger *ledger, uint64_t sequence, struct
     if (status != STATUS_OK)
         return status;
     if (!read_replay(statement, replay))
-        status = STATUS_CORRUPT;
+        status = STATUS_NOT_FOUND; /* a damaged one stands in nobody's way; its turn ends it */
     sqlite3_reset(statement);
     return status;
 }

@@ -29,6 +29,7 @@ bool packing_open(struct packing *packing)
     packing->taken[packing->lane]++;
     packing->open->pending = 0;
     packing->open->repeat_of = 0;
+    packing->open->ends_group = false;
     pack_open(&packing->pack, packing->open->symbols, packing->capacity);
     return true;
 }
@@ -57,8 +58,26 @@ const struct block *packing_close(struct packing *packing)
     packing->closed_last = block;
     packing->open = NULL;
     if (++packing->in_group == config->depth)
+        packing->ended_early = 0;
+    if (packing->in_group == config->depth || block->ends_group)
         next_lane(packing);
     return block;
+}
+
+bool packing_end_group(struct packing *packing)
+{
+    if (packing->ended_early == PACKING_EARLY_MAX)
+        return false;
+    if (packing->open != NULL && packing->pack.used > 0) {
+        packing->open->ends_group = true;
+    } else if (packing->in_group > 0 && packing->closed_first != NULL) {
+        packing->closed_last->ends_group = true;
+        next_lane(packing);
+    } else {
+        return false;
+    }
+    packing->ended_early++;
+    return true;
 }
 
 bool packing_hand_over(struct packing *packing)
@@ -84,6 +103,7 @@ bool packing_flush(struct packing *packing)
     if (packing->closed_first != NULL)
         return false;
     bool ended = packing->in_group > 0;
+    packing->ended_early = 0;
     if (ended)
         next_lane(packing);
     for (unsigned i = 0; i < packing->config->lanes; i++) {

@@ -24,9 +24,12 @@ struct packing {
     struct block *closed_first, *closed_last; /* packed, in order; go out when their reads have landed */
     unsigned lane;                            /* that the open block belongs to */
     unsigned in_group;                        /* blocks that this lane was given in a row */
+    unsigned ended_early;                     /* groups in a row, by packing_end_group() */
     uint64_t taken[LIMIT_LANES];              /* blocks opened so far */
     uint64_t handed[LIMIT_LANES];             /* the lanes' atomics, cheaper */
 };
+
+enum { PACKING_EARLY_MAX = 2 };
 
 /* Borrows both. */
 void packing_init(struct packing *packing, const struct config *config, struct lane *const *lanes);
@@ -39,6 +42,12 @@ bool packing_open(struct packing *packing);
 bool packing_suits(struct packing *packing, uint64_t repeat_of);
 /* The open block is full enough. Returns it, to look at; valid until packing_hand_over(). */
 const struct block *packing_close(struct packing *packing);
+/*
+ * What was packed last should not wait for more: the group ends with it, and the open block, if it is in use, is to be
+ * closed now. False when that is not worth it: groups that are cut off are sent twice, so that of PACKING_EARLY_MAX in
+ * a row the next one must be complete.
+ */
+bool packing_end_group(struct packing *packing);
 /* Passes on the blocks whose reads have landed. True when there were any. */
 bool packing_hand_over(struct packing *packing);
 /* Nothing follows at the moment: what the lanes hold must not wait for more. An open block in use is closed before.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/log.h"
 #include "common/worker.h"
 #include "proto/datagram.h"
@@ -57,6 +58,13 @@ enum plan_result {
     PLAN_NOTHING, /* there is nothing to pack at the moment */
 };
 
+static void note_group_end(struct read_stage *stage, bool complete, uint64_t now_ns)
+{
+    if (stage->healing)
+        idle_group(&stage->idle, complete, now_ns);
+    stage->healing = false;
+}
+
 static void close_open_block(struct read_stage *stage, uint64_t now_ns)
 {
     const struct config *config = stage->setup.config;
@@ -68,10 +76,22 @@ static void close_open_block(struct read_stage *stage, uint64_t now_ns)
         idle_block(&stage->idle, symbols * stage->datagram_bits, is_short, now_ns);
     }
     stage->heals_open = false;
-    if (stage->healing && stage->packing.in_group == 0) {
-        idle_group(&stage->idle, true, now_ns);
-        stage->healing = false;
-    }
+    if (stage->packing.in_group == 0)
+        note_group_end(stage, !block->ends_group, now_ns);
+}
+
+/*
+ * An item of `class` has packed its manifest for the first time, mostly into the group that its data is in or ends in.
+ * All blocks of a group are complete only when the group is over, so that lower classes must not fill it up.
+ */
+static void end_urgent(struct read_stage *stage, enum schedule_class class, uint64_t now_ns)
+{
+    if (!schedule_is_urgent_end(&stage->schedule, class, now_ns) || !packing_end_group(&stage->packing))
+        return;
+    if (stage->packing.open != NULL && stage->packing.pack.used > 0)
+        close_open_block(stage, now_ns);
+    else
+        note_group_end(stage, false, now_ns);
 }
 
 /* Nothing follows at the moment: what the lanes hold must not wait for more. True when a group was ended by that. */
@@ -81,9 +101,7 @@ static bool flush(struct read_stage *stage, uint64_t now_ns)
         close_open_block(stage, now_ns);
     if (!packing_flush(&stage->packing))
         return false;
-    if (stage->healing)
-        idle_group(&stage->idle, false, now_ns);
-    stage->healing = false;
+    note_group_end(stage, false, now_ns);
     return true;
 }
 
@@ -158,23 +176,13 @@ static void pack_announce(struct read_stage *stage, struct reading *reading, uin
     schedule_announced(&reading->item, now_ns);
 }
 
-/*
- * First block number of each lane that is behind all data of the transfer. Blocks get their numbers when they are sent,
- * and heartbeats take some: while data waits, room is left for the beats that may go before it (a group before it may
- * be sent twice). Beats go on for ever, so that a mark slightly too high is passed soon after.
- */
 static void fill_watermarks(struct read_stage *stage, const struct reading *reading, struct frame_manifest *part)
 {
     const struct config *config = stage->setup.config;
     part->lanes = (uint16_t)config->lanes;
-    for (unsigned i = 0; i < part->lanes; i++) {
-        struct lane *lane = stage->setup.lanes[i];
-        uint64_t sent = atomic_load(&lane->sent), blocks = reading->data_blocks[i];
-        part->watermark[i] = blocks + atomic_load(&lane->beat_blocks);
-        if (sent < blocks)
-            part->watermark[i] +=
-                2 + 2 * (blocks - sent) * stage->setup.group_span_ns / config->depth / CLOCK_SECOND_NS;
-    }
+    for (unsigned i = 0; i < part->lanes; i++)
+        part->watermark[i] =
+            lane_watermark(stage->setup.lanes[i], reading->data_blocks[i], stage->setup.group_span_ns / config->depth);
 }
 
 static void end_copies(struct read_stage *stage, struct reading *reading)
@@ -221,8 +229,11 @@ static void pack_copy(struct read_stage *stage, struct reading *reading, uint64_
     if (!complete)
         return;
     reading->part_offset = 0;
+    bool first = reading->item.copies == 0;
     if (schedule_copy_done(&stage->schedule, &reading->item, now_ns))
         end_copies(stage, reading);
+    if (first)
+        end_urgent(stage, reading->item.class, now_ns);
 }
 
 static void remove_reading(struct reading *reading)
@@ -314,6 +325,22 @@ static enum plan_result pack_checked_data(struct read_stage *stage, struct readi
     return PLAN_PROGRESS;
 }
 
+/* In parts, so that one is hashed while the next ones are read also where a block is as large as a cache. */
+static void start_reads(struct read_stage *stage, struct reading *reading, struct fetch_piece whole)
+{
+    struct fetch_piece piece = whole;
+    for (uint32_t done = 0; done < whole.size; done += piece.size) {
+        piece.size = whole.size - done < FETCH_PIECE_MAX ? whole.size - done : FETCH_PIECE_MAX;
+        piece.place = whole.place + done;
+        piece.offset = whole.offset + done;
+        piece.last = whole.last && done + piece.size == whole.size;
+        piece.block = stage->packing.open;
+        piece.block->pending++;
+        reading->pieces += done > 0; /* the first is counted */
+        fetch_start(stage->fetch, &piece);
+    }
+}
+
 static enum plan_result pack_some_data(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
     struct fetch_piece piece = {.owner = reading};
@@ -340,11 +367,9 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
         close_open_block(stage, now_ns);
         return PLAN_PROGRESS;
     }
-    piece.block = stage->packing.open;
     piece.offset = data.offset;
     piece.last = reading_planned(reading, piece.size);
-    stage->packing.open->pending++;
-    fetch_start(stage->fetch, &piece);
+    start_reads(stage, reading, piece);
     marks_packed(&stage->marks, reading->transfer, reading->position, stage->packing.taken);
     return PLAN_PROGRESS;
 }
@@ -412,19 +437,6 @@ static bool take_pieces(struct read_stage *stage, uint64_t now_ns)
     return progress;
 }
 
-static enum schedule_class class_of(const struct transfer *transfer)
-{
-    switch (transfer->kind) {
-    case TRANSFER_REPLAY:
-        return transfer->now ? SCHEDULE_NOW : SCHEDULE_REPLAY;
-    case TRANSFER_HEAL:
-        return SCHEDULE_HEAL;
-    case TRANSFER_FRESH:
-        break;
-    }
-    return SCHEDULE_HIGH + (enum schedule_class)transfer->priority;
-}
-
 static bool take_mail(struct read_stage *stage, uint64_t now_ns)
 {
     struct transfer *transfer;
@@ -437,7 +449,7 @@ static bool take_mail(struct read_stage *stage, uint64_t now_ns)
         struct reading *reading = add_reading(stage, transfer);
         reading->sealed = transfer->sequence != 0;
         atomic_store(&transfer->mark, transfer->resume_at);
-        schedule_add(&stage->schedule, &reading->item, class_of(transfer));
+        schedule_add(&stage->schedule, &reading->item, reading_class(reading));
         if (!reading->sealed && transfer->resume_at > 0)
             reading->item.state = SCHEDULE_LATER;
         progress = true;
@@ -507,6 +519,8 @@ static void destroy_all(struct read_stage *stage)
 static void run(void *context)
 {
     struct read_stage *stage = context;
+    uint8_t nothing[DIGEST_SIZE];
+    digest_once("", 0, nothing); /* the first one reads OpenSSL's configuration: not in the first transfer */
     stage->start_status = fetch_create(stage->setup.bell, &stage->fetch);
     enum status status = stage->start_status;
     sem_post(&stage->started);
@@ -551,6 +565,7 @@ enum status read_start(const struct read_setup *setup, struct read_stage **stage
     sem_init(&made->started, 0, 0);
     enum status status = worker_start("read", run, made, &made->worker);
     if (status == STATUS_OK) {
+        worker_pin(made->worker, &config->cpus, 0);
         while (sem_wait(&made->started) != 0)
             continue;
         status = made->start_status;

@@ -56,6 +56,20 @@ void reading_destroy(struct reading *reading)
     free(reading);
 }
 
+enum schedule_class reading_class(const struct reading *reading)
+{
+    const struct transfer *transfer = reading->transfer;
+    switch (transfer->kind) {
+    case TRANSFER_REPLAY:
+        return transfer->now ? SCHEDULE_NOW : SCHEDULE_REPLAY;
+    case TRANSFER_HEAL:
+        return SCHEDULE_HEAL;
+    case TRANSFER_FRESH:
+        break;
+    }
+    return SCHEDULE_HIGH + (enum schedule_class)transfer->priority;
+}
+
 static void give_up(struct reading *reading, size_t entry, enum transfer_outcome outcome, const char *what,
                     const char *why)
 {

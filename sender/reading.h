@@ -59,6 +59,9 @@ struct reading *reading_create(struct transfer *transfer);
 /* Closes what is open; the transfer stays. */
 void reading_destroy(struct reading *reading);
 
+/* Which line it waits in. */
+enum schedule_class reading_class(const struct reading *reading);
+
 /* Moves to the next byte to be packed, opening its file: `data` lacks bytes and size. A file that is not what the scan
  * saw, or can't be opened, gives the transfer up. */
 enum reading_result reading_next(struct reading *reading, struct frame_data *data, int *fd);

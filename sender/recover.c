@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/units.h"
 #include "proto/identity.h"
 #include "sender/filing.h"
 #include "sender/printable.h"
@@ -261,7 +262,7 @@ enum status recover_run(const struct claim *claim, struct recover_result *result
     }
     status = sweep(claim);
     if (result->count > 0)
-        log_notice("takes up %zu transfers of the last run", result->count);
+        log_notice("takes up %zu transfer%s of the last run", result->count, units_plural(result->count));
 
 cleanup:
     free(rows.rows);

@@ -137,6 +137,10 @@ static enum reopen_result reopen(const struct claim *claim, struct transfer *tra
     if (!transfer->manifest_only) {
         if (row->state == LEDGER_SENT)
             return open_item(claim, transfer, message);
+        if (row->state < LEDGER_SENT) {
+            say(message, "the ledger does not know it as sent yet");
+            return REOPEN_LATER;
+        }
         say(message, row->state == LEDGER_EXPIRED ? "is no longer retained" : "was given up and is no longer there");
         return REOPEN_GONE;
     }

@@ -14,7 +14,11 @@
 #include "sender/reopen.h"
 #include "sender/witness.h"
 
-enum { SLOTS = 2 /* of replays: those that wait their turn, and those wanted now */, SHOWN_SIZE = 128 };
+enum {
+    SLOTS = 2 /* of replays: those that wait their turn, and those wanted now */,
+    SHOWN_SIZE = 128,
+    SUMMARY_REST = 10 /* times as long as it took is waited before the next summary */
+};
 
 #define RETRY_NS   (5 * CLOCK_SECOND_NS)  /* after something that may go by */
 #define EXPIRE_NS  (60 * CLOCK_SECOND_NS) /* how often the directory of requests is looked at without a reason */
@@ -40,7 +44,7 @@ struct heal_begin {
     char message[LEDGER_MESSAGE_SIZE];
 };
 
-/* A replay that ended, to be recorded. */
+/* A replay that ended, or that has to wait again, to be recorded. */
 struct ended {
     int64_t number;
     enum ledger_replay_state state;
@@ -62,13 +66,17 @@ struct job {
     uint64_t never[HEAL_UNDER_WAY]; /* transfers that are not to be healed any more */
     size_t never_count;
 
+    bool may_summarize;
     bool unrecorded; /* what ended is to be recorded once more */
     bool failed;     /* something is to be tried again */
     bool changed;
     struct requests_result taken;
     struct slot begun[SLOTS];
+    struct ended stuck[SLOTS]; /* begun in the ledger and not in the pipeline, and the ledger could not record that */
+    size_t stuck_count;
     struct ledger_replay_summary summary;
     bool summary_is_good;
+    uint64_t summary_took_ns;
 };
 
 struct repeat {
@@ -89,6 +97,8 @@ struct repeat {
     uint64_t heals_total;
     bool ranges_due; /* what will be covered has changed since the heartbeats were told */
     struct ledger_replay_summary summary;
+    bool summary_due;
+    uint64_t summary_after_ns; /* not before, so that a long history does not keep the ledger from others */
     int64_t realtime_start_ns;
     uint64_t monotonic_start_ns;
 };
@@ -155,12 +165,18 @@ void repeat_learn(struct repeat *repeat)
     set_healing(repeat);
 }
 
+static enum status record_one(struct ledger *ledger, const struct ended *ended)
+{
+    return ended->state == LEDGER_REPLAY_WAITING
+               ? ledger_replay_wait(ledger, ended->number)
+               : ledger_replay_end(ledger, ended->number, ended->state, ended->message, clock_realtime_ns());
+}
+
 static bool record_ended(struct ledger *ledger, const struct ended *ended, size_t count)
 {
     bool good = true;
     for (size_t i = 0; i < count; i++)
-        if (ledger_replay_end(ledger, ended[i].number, ended[i].state, ended[i].message, clock_realtime_ns()) !=
-            STATUS_OK)
+        if (record_one(ledger, &ended[i]) != STATUS_OK)
             good = false;
     return good;
 }
@@ -187,15 +203,20 @@ void repeat_note_sent(struct repeat *repeat, const struct transfer *transfer)
     repeat->ranges_due = true;
 }
 
+static void keep_ended(struct repeat *repeat, const struct ended *ended)
+{
+    assert(repeat->ended_count < SLOTS); /* a slot takes the next one only when its last one is recorded */
+    repeat->ended[repeat->ended_count++] = *ended;
+}
+
 static void replay_finished(struct repeat *repeat, struct slot *slot)
 {
     struct transfer *transfer = slot->transfer;
     char name[SHOWN_SIZE];
     bool good = transfer->outcome == TRANSFER_SENT;
-    assert(repeat->ended_count < SLOTS);
-    struct ended *ended = &repeat->ended[repeat->ended_count++];
-    *ended = (struct ended){.number = slot->replay.number, .state = good ? LEDGER_REPLAY_DONE : LEDGER_REPLAY_FAILED};
-    snprintf(ended->message, sizeof ended->message, "%s", transfer->reason);
+    struct ended ended = {.number = slot->replay.number, .state = good ? LEDGER_REPLAY_DONE : LEDGER_REPLAY_FAILED};
+    snprintf(ended.message, sizeof ended.message, "%s", transfer->reason);
+    keep_ended(repeat, &ended);
     printable_name(transfer->name, name, sizeof name);
     if (good)
         log_info("%s/%s, sequence %" PRIu64 ", is sent again", transfer->channel, name, transfer->sequence);
@@ -274,10 +295,13 @@ static void begin_replay(const struct repeat *repeat, struct job *job, int index
         }
         log_warning("sequence %" PRIu64 " can't be sent again%s: %s", replay->sequence,
                     result == REOPEN_LATER ? " now" : "", message);
-        status = result == REOPEN_LATER ? ledger_replay_wait(claim->ledger, replay->number)
-                                        : ledger_replay_end(claim->ledger, replay->number, LEDGER_REPLAY_FAILED,
-                                                            message, clock_realtime_ns());
-        if (result == REOPEN_LATER || status != STATUS_OK) {
+        struct ended ended = {.number = replay->number,
+                              .state = result == REOPEN_LATER ? LEDGER_REPLAY_WAITING : LEDGER_REPLAY_FAILED};
+        memcpy(ended.message, message, sizeof message);
+        bool recorded = record_ended(claim->ledger, &ended, 1);
+        if (!recorded)
+            job->stuck[job->stuck_count++] = ended;
+        if (!recorded || result == REOPEN_LATER) {
             job->failed = true;
             return;
         }
@@ -304,7 +328,7 @@ static void work(uv_work_t *request)
     struct job *job = &repeat->job;
     struct ledger *ledger = repeat->setup.claim->ledger;
     job->unrecorded = !record_ended(ledger, job->ended, job->ended_count);
-    job->changed = job->ended_count > 0;
+    job->changed = job->changed || job->ended_count > 0;
     job->failed = job->unrecorded;
     for (int i = 0; i < SLOTS; i++)
         if (job->marked[i] && ledger_replay_mark(ledger, job->numbers[i], job->marks[i]) != STATUS_OK)
@@ -321,8 +345,12 @@ static void work(uv_work_t *request)
         begin_heal(repeat, &job->heals[i]);
     if (ledger_heal_never(ledger, job->never, job->never_count) != STATUS_OK)
         job->failed = true;
-    if (job->changed)
-        job->summary_is_good = ledger_replay_summary(ledger, &job->summary) == STATUS_OK;
+    if (!job->changed || (!job->may_summarize && job->taken.taken == 0))
+        return;
+    uint64_t start_ns = clock_monotonic_ns();
+    job->summary_is_good = ledger_replay_summary(ledger, &job->summary) == STATUS_OK;
+    job->summary_took_ns = clock_monotonic_ns() - start_ns;
+    job->failed = job->failed || !job->summary_is_good;
 }
 
 static void heal_begun(struct repeat *repeat, const struct heal_begin *begin)
@@ -353,15 +381,21 @@ static void after_work(uv_work_t *request, int result)
     (void)result;
     repeat->busy = false;
     for (size_t i = 0; i < job->ended_count && job->unrecorded; i++)
-        repeat->ended[repeat->ended_count++] = job->ended[i];
+        keep_ended(repeat, &job->ended[i]);
+    for (size_t i = 0; i < job->stuck_count; i++)
+        keep_ended(repeat, &job->stuck[i]);
     if (job->failed) {
         repeat->retry_ns = clock_monotonic_ns() + RETRY_NS;
         repeat->requested = repeat->requested || job->taken.again;
     }
     if (job->failed || job->taken.queued > 0)
         repeat->look[0] = repeat->look[1] = true;
-    if (job->summary_is_good)
+    if (job->changed)
+        repeat->summary_due = !job->summary_is_good;
+    if (job->summary_is_good) {
         repeat->summary = job->summary;
+        repeat->summary_after_ns = clock_monotonic_ns() + SUMMARY_REST * job->summary_took_ns;
+    }
     for (int i = 0; i < SLOTS; i++) {
         if (job->begun[i].transfer == NULL)
             continue;
@@ -395,7 +429,7 @@ static void choose_heals(struct repeat *repeat, struct job *job)
 
 static bool replays_wait(const struct repeat *repeat)
 {
-    if (repeat->requested || repeat->ended_count > 0 || repeat->summary.waiting > 0)
+    if (repeat->requested || repeat->ended_count > 0 || repeat->summary_due || repeat->summary.waiting > 0)
         return true;
     for (int i = 0; i < SLOTS; i++)
         if (repeat->slots[i].transfer != NULL)
@@ -409,28 +443,27 @@ void repeat_pump(struct repeat *repeat, bool idle)
     uint64_t now = clock_monotonic_ns();
     if (repeat->ranges_due)
         set_healing(repeat);
-    if (repeat->busy)
+    if (repeat->busy || now < repeat->retry_ns)
         return;
     memset(job, 0, sizeof *job);
     memcpy(job->ended, repeat->ended, sizeof job->ended);
     job->ended_count = repeat->ended_count;
     memcpy(job->never, repeat->never, sizeof job->never);
     job->never_count = repeat->never_count;
-    repeat->never_count = 0;
-    bool wanted = job->ended_count > 0 || job->never_count > 0;
-    if (now >= repeat->retry_ns) {
-        job->take = repeat->requested;
-        for (int i = 0; i < SLOTS; i++) {
-            job->is_free[i] = repeat->slots[i].transfer == NULL;
-            job->begin[i] = job->is_free[i] && repeat->look[i];
-        }
-        wanted = wanted || job->take || job->begin[0] || job->begin[1];
-        if (idle && repeat->setup.heals && !replays_wait(repeat))
-            choose_heals(repeat, job);
+    job->take = repeat->requested;
+    job->may_summarize = now >= repeat->summary_after_ns;
+    job->changed = repeat->summary_due;
+    bool wanted = job->ended_count > 0 || job->never_count > 0 || job->take || (job->changed && job->may_summarize);
+    for (int i = 0; i < SLOTS; i++) {
+        job->is_free[i] = repeat->slots[i].transfer == NULL;
+        job->begin[i] = job->is_free[i] && repeat->look[i];
+        wanted = wanted || job->begin[i];
     }
+    if (idle && repeat->setup.heals && !replays_wait(repeat))
+        choose_heals(repeat, job);
     if (!wanted && job->heal_count == 0)
         return;
-    repeat->ended_count = 0;
+    repeat->ended_count = repeat->never_count = 0;
     for (int i = 0; i < SLOTS; i++)
         if (job->begin[i])
             repeat->look[i] = false;

@@ -29,6 +29,9 @@ static void refuse(struct replay_plan *plan, const char *message)
 
 static struct replay_item *find_item(const struct replay_plan *plan, uint64_t sequence)
 {
+    /* They mostly come in order, and there may be many. */
+    if (plan->count == 0 || plan->highest_sequence < sequence)
+        return NULL;
     for (size_t i = 0; i < plan->count; i++)
         if (plan->items[i].sequence == sequence)
             return &plan->items[i];
@@ -53,6 +56,8 @@ static struct replay_item *add_item(struct replay_plan *plan, uint64_t sequence,
     struct replay_item *item = &plan->items[plan->count++];
     memset(item, 0, sizeof *item);
     item->sequence = sequence;
+    if (sequence > plan->highest_sequence)
+        plan->highest_sequence = sequence;
     item->state = state;
     return item;
 }

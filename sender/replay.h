@@ -57,6 +57,7 @@ struct replay_plan {
     char message[REPLAY_MESSAGE_SIZE]; /* for the operator */
     struct replay_item *items;         /* in order of the request, each transfer once */
     size_t count, capacity;
+    uint64_t highest_sequence;
     size_t queued;
     uint64_t bytes; /* of the queued ones */
 };

@@ -16,6 +16,7 @@
 #include "common/durable.h"
 #include "common/log.h"
 #include "common/request.h"
+#include "common/units.h"
 #include "sender/ledger_again.h"
 #include "sender/ledger_replay.h"
 #include "sender/reopen.h"
@@ -33,6 +34,7 @@ static const char directory_name[] = ".requests";
 struct requests {
     const struct claim *claim;
     int directory_fd, watch_fd;
+    char witnessed[REQUEST_ID_SIZE]; /* in the audit trail already, while the ledger can't record it */
 };
 
 /* Gives the directory its group and mode, also one that is there from another configuration. */
@@ -155,9 +157,10 @@ static enum status resolve(const struct claim *claim, const struct request *requ
 }
 
 /* Makes what the request asks for durable. */
-static enum status record(const struct claim *claim, const struct request *request, const struct replay_plan *plan,
+static enum status record(struct requests *requests, const struct request *request, const struct replay_plan *plan,
                           const char *answer)
 {
+    const struct claim *claim = requests->claim;
     char what[REPLAY_WHAT_SIZE];
     size_t count = 0;
     struct ledger_replay *replays = calloc(plan->queued + 1, sizeof *replays);
@@ -185,18 +188,23 @@ static enum status record(const struct claim *claim, const struct request *reque
         if (replays[i].sequence > asked.last_sequence)
             asked.last_sequence = replays[i].sequence;
     }
-    enum status status = audit_record(claim->audit, &asked, 1);
-    if (status == STATUS_OK)
+    enum status status = STATUS_OK;
+    if (strcmp(requests->witnessed, request->id) != 0)
+        status = audit_record(claim->audit, &asked, 1);
+    if (status == STATUS_OK) {
+        memcpy(requests->witnessed, request->id, sizeof requests->witnessed);
         status = ledger_request_take(claim->ledger, &taken, clock_realtime_ns());
+    }
     free(replays);
     if (status == STATUS_OK)
-        log_notice("%s asks for a replay of %s: %zu transfers", request->requester, what, count);
+        log_notice("%s asks for a replay of %s: %zu transfer%s", request->requester, what, count, units_plural(count));
     return status;
 }
 
 /* The answer to a request, malloc'ed; NULL when it has to wait. */
-static char *answer_to(const struct claim *claim, const struct request *request, size_t *queued)
+static char *answer_to(struct requests *requests, const struct request *request, size_t *queued)
 {
+    const struct claim *claim = requests->claim;
     struct replay_plan plan;
     char *answer = NULL;
     enum status status = ledger_request_answer(claim->ledger, request->id, &answer);
@@ -208,7 +216,7 @@ static char *answer_to(const struct claim *claim, const struct request *request,
     if (status == STATUS_OK) {
         answer = replay_answer(&plan, claim->config);
         if (plan.accepted && !request->dry_run)
-            status = record(claim, request, &plan, answer);
+            status = record(requests, request, &plan, answer);
         if (!plan.accepted)
             log_notice("%s asks for a replay, which is refused: %s", request->requester, plan.message);
     }
@@ -234,7 +242,7 @@ void requests_take(struct requests *requests, struct requests_result *result)
             return;
         if (status != STATUS_OK)
             break;
-        char *answer = answer_to(requests->claim, &request, &result->queued);
+        char *answer = answer_to(requests, &request, &result->queued);
         bool good = answer != NULL;
         if (good && request_answer(requests->directory_fd, &request, answer) != STATUS_OK) {
             log_warning("the answer to %s's request for a replay can't be written: %s", request.requester,

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/durable.h"
 #include "common/log.h"
+#include "common/units.h"
 #include "proto/identity.h"
 #include "sender/expire.h"
 #include "sender/ledger_again.h"
@@ -90,21 +91,22 @@ static enum removal remove_one(const struct claim *claim, const struct kept *kep
     return ledger_apply(claim->ledger, &change, 1) == STATUS_OK ? REMOVED : UNRECORDED;
 }
 
-/* Removes what was chosen for `reason`, oldest first. False when the choice is to be made anew: one of them stays. */
+/* Removes what was chosen for `reason`, oldest first. False when the choice is to be made anew, because some stay: the
+ * others go all the more. */
 static bool remove_for(struct list *list, enum expire_reason reason, unsigned *stuck, struct retain_result *result)
 {
-    for (size_t i = 0; i < list->count && result->removed < REMOVE_MAX; i++) {
+    bool settled = true;
+    for (size_t i = 0; i < list->count && result->removed < REMOVE_MAX && *stuck < STUCK_MAX; i++) {
         if (list->items[i].reason != reason)
             continue;
         enum removal removal = remove_one(list->pass->claim, &list->kept[i], result);
         list->items[i].held = removal == STUCK || removal == WANTED;
         *stuck += removal == STUCK;
-        if (list->items[i].held)
-            return false;
-        list->kept[i].gone = true;
+        settled = settled && !list->items[i].held;
+        list->kept[i].gone = !list->items[i].held;
         result->removed += removal == REMOVED;
     }
-    return true;
+    return settled;
 }
 
 /* Takes what was removed off the list. */
@@ -158,7 +160,7 @@ void retain_run(const struct retain_pass *pass, struct retain_result *result)
         known_ns = 2 * (int64_t)pass->claim->config->retain_ns;
     if (pass->now_ns > known_ns &&
         ledger_prune(pass->claim->ledger, pass->now_ns - known_ns, PRUNE_MAX, &pruned) == STATUS_OK && pruned > 0)
-        log_info("the ledger forgot %zu transfers that are gone for long", pruned);
+        log_info("the ledger forgot %zu transfer%s gone for long", pruned, units_plural(pruned));
     free(list.kept);
     free(list.items);
 }
@@ -210,7 +212,8 @@ static void after_work(uv_work_t *request, int result)
     retain->busy = false;
     retain->last = retain->working;
     if (retain->last.removed > 0)
-        log_info("removed %llu sent transfers that are no longer retained", (unsigned long long)retain->last.removed);
+        log_info("removed %llu sent transfer%s, no longer retained", (unsigned long long)retain->last.removed,
+                 units_plural(retain->last.removed));
     if (retain->last.removed == REMOVE_MAX)
         retain->next_ns = 0;
     retain->done(retain->context);

@@ -212,6 +212,18 @@ void schedule_block_done(struct schedule *schedule)
     schedule->block_begins = true;
 }
 
+bool schedule_is_urgent_end(const struct schedule *schedule, enum schedule_class class, uint64_t now_ns)
+{
+    if (copy_is_due(schedule, 0, now_ns))
+        return false;
+    for (unsigned other = 0; other <= class; other++) {
+        const struct schedule_item *item = schedule->classes[other].first;
+        if (item != NULL && item->state != SCHEDULE_LATER)
+            return false;
+    }
+    return waits_below(schedule, class, now_ns) || (class < SCHEDULE_HEAL && has_work(schedule, SCHEDULE_HEAL, now_ns));
+}
+
 struct schedule_item *schedule_first(const struct schedule *schedule, enum schedule_class class)
 {
     return schedule->classes[class].first;

@@ -94,6 +94,12 @@ bool schedule_copy_done(struct schedule *schedule, struct schedule_item *item, u
 /* The current block is full: the next one may go to another class. */
 void schedule_block_done(struct schedule *schedule);
 
+/*
+ * After a copy of an item of `class`: whether nothing else of that class or above has anything to pack, now
+ * or directly, but a lower one has, so that what follows would only be in the way of the item.
+ */
+bool schedule_is_urgent_end(const struct schedule *schedule, enum schedule_class class, uint64_t now_ns);
+
 /* The transfer that runs in a class, NULL if there is none. */
 struct schedule_item *schedule_first(const struct schedule *schedule, enum schedule_class class);
 /* When something becomes due by time alone, heals being let from `heal_ns` on; UINT64_MAX: never. */

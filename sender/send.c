@@ -299,7 +299,7 @@ static uint64_t deadline_ns(const struct send_stage *stage)
         return earlier(earliest_ns, pace_ready_ns(&stage->pace));
     if (stage->set.sending->count > 0)
         return earliest_ns;
-    return earlier(earliest_ns, group_deadline_ns(&stage->set));
+    return earlier(earliest_ns, group_deadline_ns(&stage->set, stage->next_sbn));
 }
 
 static void reap(struct send_stage *stage)
@@ -330,8 +330,8 @@ static void wait(struct send_stage *stage, uint64_t deadline)
 
 /*
  * Told by the control thread or found at the end of a group. The carrier counts as back when it was there at two looks
- * and not lost between them. What was sent meanwhile is lost: the group under way starts anew; a held one is repeated
- * anyway.
+ * and not lost between them. What was sent meanwhile is lost: the group under way starts anew; those that are held are
+ * repeated anyway.
  */
 static bool link_is_up(struct send_stage *stage, uint64_t now_ns)
 {
@@ -463,6 +463,7 @@ enum status send_start(struct send_stage *stage)
 {
     enum status status = worker_start("send", run, stage, &stage->worker);
     if (status == STATUS_OK) {
+        worker_pin(stage->worker, &stage->setup.config->cpus, 1 + stage->setup.lane->index);
         while (sem_wait(&stage->started) != 0)
             continue;
         status = stage->start_status;

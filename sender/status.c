@@ -363,8 +363,8 @@ static void judge_spool(struct status_board *board, const struct status_facts *f
           "the ledger in the state directory can't be written, so nothing can be finished: make room, or see the log");
     judge(board, facts->counters.audit_failed, HEALTH_FAILED, "audit_failed", realtime_ns,
           "the audit log in the state directory can't be written, so nothing is claimed: make room, or see the log");
-    snprintf(text, sizeof text, "%llu items can't be claimed; the first is %s", (unsigned long long)waiting->blocked,
-             waiting->first);
+    snprintf(text, sizeof text, "%llu item%s can't be claimed; the first is %s", (unsigned long long)waiting->blocked,
+             units_plural(waiting->blocked), waiting->first);
     judge(board, waiting->blocked > 0, HEALTH_DEGRADED, "cannot_claim", realtime_ns, text);
     snprintf(text, sizeof text,
              "channel %s is on a network file system, where remote writers can't be seen: set complete = rename or "

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "common/units.h"
+
 void witness_transfer(struct audit_entry *entry, enum audit_event event, const struct transfer *transfer,
                       const uint8_t chain_id[static CHAIN_ID_SIZE], const char *detail)
 {
@@ -46,7 +48,8 @@ void witness_replayed(struct audit *audit, const struct ledger *ledger, const st
     if (transfer->manifest_only)
         snprintf(what, sizeof what, "its manifest");
     else if (transfer->range_count > 0)
-        snprintf(what, sizeof what, "%zu ranges of its chunks", transfer->range_count);
+        snprintf(what, sizeof what, "%zu range%s of its chunks", transfer->range_count,
+                 units_plural(transfer->range_count));
     snprintf(detail, sizeof detail, "%s, %s", what,
              transfer->kind == TRANSFER_HEAL ? "because the link was idle" : "as asked for");
     witness_transfer(&entry, AUDIT_REPLAYED, transfer, chain_id, detail);

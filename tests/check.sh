@@ -92,6 +92,12 @@ run_command() { # NAME COMMAND...: one test, its exit status
     finish "$name" $((status == 0)) $((status != 0)) 0 $((SECONDS - start))
 }
 
+run_sweep() { # NAME HOW EVERY SECONDS: all boundaries take half an hour, so a short run takes another sample each time
+    local sample=(--every "$3" --seconds "$4")
+    [ -n "$long" ] && sample=()
+    DIODECAST_BUILD=$BUILD run_command "$1" $python tests/crash/sweep.py --how "$2" "${sample[@]}"
+}
+
 run_pytest() { # NAME FOLDER ARGUMENT...
     local name=$1 folder=$2 start=$SECONDS status=0 last
     shift 2
@@ -151,7 +157,12 @@ suite() {
     unit-tsan) run_unit unit-tsan "$tsan" tests/unit/test_threads.c tests/unit/test_audit_threads.c ;;
     sim) run_command sim "$BUILD/tests/sim/sim" --seeds "$SIM_SEEDS" ;;
     sim-asan) run_command sim-asan "$asan/tests/sim/sim" --seeds $((SIM_SEEDS / 10)) ;;
-    crash) DIODECAST_BUILD=$BUILD run_command crash $python tests/crash/campaign.py --kills "$CRASH_KILLS" ;;
+    crash)
+        DIODECAST_BUILD=$BUILD run_command crash $python tests/crash/campaign.py --kills "$CRASH_KILLS"
+        run_sweep crash-kill kill 40 50
+        run_sweep crash-eio EIO 8 20
+        run_sweep crash-enospc ENOSPC 8 20
+        ;;
     fuzz) run_fuzz ;;
     system) run_pytest system "$BUILD" tests/system ;;
     system-asan) run_pytest system-asan "$asan" tests/system/test_transfer.py ;;

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/units.h"
 #include "tools/audit_files.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
@@ -123,7 +124,7 @@ static int report(const struct audit_check_result *result, size_t file_count)
         return EX_DATAERR;
     }
     print_proof(result);
-    printf("VERIFIED   %" PRIu64 " records\n", result->records);
+    printf("VERIFIED   %" PRIu64 " record%s\n", result->records, units_plural(result->records));
     return EX_OK;
 }
 

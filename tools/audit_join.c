@@ -9,6 +9,7 @@
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/units.h"
 #include "tools/audit_files.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
@@ -198,8 +199,9 @@ static int report(struct join *join)
         printf("note       %" PRIu64 " deliveries are of chains that this low side does not have\n", others);
     if (join->failed)
         return EX_IOERR;
-    printf("%s     %" PRIu64 " transfers were sent and delivered, %" PRIu64 " don't match\n",
-           bad == 0 ? "JOINED" : "FAILED", delivered, bad);
+    printf("%s     %" PRIu64 " transfer%s %s sent and delivered, %" PRIu64 " %s match\n",
+           bad == 0 ? "JOINED" : "FAILED", delivered, units_plural(delivered), delivered == 1 ? "was" : "were", bad,
+           bad == 1 ? "doesn't" : "don't");
     return bad == 0 ? EX_OK : EX_DATAERR;
 }
 

@@ -159,9 +159,10 @@ static void print_sending_link(const struct view *view, const json_t *link)
     print_text(view, link, "peer", "?");
     fputs(" by ", view->stream);
     print_text(view, link, "interface", "?");
-    fprintf(view->stream, "%s, %" PRIu64 " datagrams, %" PRIu64 " send errors\n",
+    fprintf(view->stream, "%s, %" PRIu64 " datagram%s, %" PRIu64 " send error%s\n",
             json_is_false(json_object_get(link, "carrier")) ? " (no carrier)" : "", get_count(link, "datagrams_sent"),
-            get_count(link, "send_errors"));
+            units_plural(get_count(link, "datagrams_sent")), get_count(link, "send_errors"),
+            units_plural(get_count(link, "send_errors")));
 }
 
 static void print_link(const struct view *view)
@@ -193,7 +194,7 @@ static void print_link(const struct view *view)
     }
     uint64_t datagrams = get_count(link, "datagrams_total"), lost = get_count(link, "lost_total");
     if (has(link, "datagrams_total"))
-        fprintf(stream, "%s%" PRIu64 " datagrams", separator, datagrams);
+        fprintf(stream, "%s%" PRIu64 " datagram%s", separator, datagrams, units_plural(datagrams));
     if (has(link, "lost_total"))
         fprintf(stream, ", %" PRIu64 " lost (%.2f %%)", lost,
                 lost == 0 ? 0.0 : 100.0 * (double)lost / ((double)lost + (double)datagrams));
@@ -348,7 +349,8 @@ static void print_incomplete(const struct view *view, const json_t *list)
         fputs(" missing", view->stream);
         const json_t *chunks = json_object_get(transfer, "missing_chunks");
         if (json_is_object(chunks))
-            fprintf(view->stream, " in %" PRIu64 " chunks", get_count(chunks, "count"));
+            fprintf(view->stream, " in %" PRIu64 " chunk%s", get_count(chunks, "count"),
+                    units_plural(get_count(chunks, "count")));
         else if (json_is_false(json_object_get(transfer, "manifest_held")))
             fputs(", and its manifest", view->stream);
         print_ticket(view, transfer);
@@ -403,7 +405,8 @@ static void print_delivered(const struct view *view, const json_t *transfers)
     FILE *stream = view->stream;
     if (has(transfers, "delivered_total")) {
         print_label(view, "delivered");
-        fprintf(stream, "%" PRIu64 " transfers\n", get_count(transfers, "delivered_total"));
+        fprintf(stream, "%" PRIu64 " transfer%s\n", get_count(transfers, "delivered_total"),
+                units_plural(get_count(transfers, "delivered_total")));
     }
     if (!json_is_object(last))
         return;
@@ -427,7 +430,8 @@ static void print_intake(const struct view *view)
     if (!json_is_object(intake))
         return;
     print_label(view, "intake");
-    fprintf(view->stream, "%" PRIu64 " transfers wait for their consumer (", get_count(intake, "backlog_count"));
+    fprintf(view->stream, "%" PRIu64 " transfer%s for the consumer to take (", get_count(intake, "backlog_count"),
+            units_plural(get_count(intake, "backlog_count")));
     print_size(view, get_count(intake, "backlog_bytes"));
     fputs(")", view->stream);
     if (has(intake, "free_bytes")) {
@@ -445,7 +449,7 @@ static void print_sender(const struct view *view)
     char text[UNITS_TEXT_SIZE];
     if (json_is_object(queue)) {
         print_label(view, "queue");
-        fprintf(stream, "%" PRIu64 " transfers (", get_count(queue, "depth"));
+        fprintf(stream, "%" PRIu64 " transfer%s (", get_count(queue, "depth"), units_plural(get_count(queue, "depth")));
         print_size(view, get_count(queue, "bytes"));
         fputs(")\n", stream);
     }
@@ -455,9 +459,9 @@ static void print_sender(const struct view *view)
     }
     if (has(view->root, "sent_total")) {
         print_label(view, "sent");
-        fprintf(stream, "%" PRIu64 " transfers, %" PRIu64 " failed, last sequence %" PRIu64 "\n",
-                get_count(view->root, "sent_total"), get_count(view->root, "failed_total"),
-                get_count(view->root, "last_sequence"));
+        fprintf(stream, "%" PRIu64 " transfer%s, %" PRIu64 " failed, last sequence %" PRIu64 "\n",
+                get_count(view->root, "sent_total"), units_plural(get_count(view->root, "sent_total")),
+                get_count(view->root, "failed_total"), get_count(view->root, "last_sequence"));
     }
 }
 

@@ -1,15 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-Kills both daemons again and again (SIGKILL: at an I/O boundary by shim.c, and at random times) while transfers cross a
-link that loses datagrams, and a consumer takes what is delivered. At the end each transfer must have been delivered
-exactly once, whole and bit-identical, with nothing refused and nothing left over. Prints the counts.
+Kills both daemons again and again (SIGKILL: at an I/O boundary by shim.c, at random times, and in the middle of a stop
+that SIGTERM began), with orderly restarts in between, while transfers cross a link that loses datagrams and a consumer
+takes what is delivered. At the end each transfer must have been delivered exactly once, whole and bit-identical, with
+nothing refused and nothing left over on either side, and the audit logs of both sides must verify and agree. What the
+kills have cost is brought by healing; after an odd seed by an operator, who carries the tickets. Prints the counts.
 """
 
 import argparse
+import ctypes
+import errno
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,91 +27,110 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 
 import content  # noqa: E402  (found through the line above)
 import harness  # noqa: E402
+import reckoning  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 SHIM = harness.BUILD / "tests/crash/shim.so"
 CALM_EACH = 24  # kills of a side, after which it may run for CALM_S undisturbed
 CALM_S = 1.5
 LONGEST_LIFE_S = 0.5
+STOP_S = 5  # that an orderly stop may take on a busy machine, and more
+ASK_AGAIN_S = 5  # after which an operator thinks that a ticket was not enough
 LAST_BOUNDARY = 1500  # boundaries are chosen up to here, small ones more often
 FINISH_S = 240
 
 
-class Victim(threading.Thread):
-    """Starts one daemon and kills it, until it has been killed `kills` times."""
+def rename_new(source, target):
+    """Renames unless `target` exists, as `mv -n` does. False when it exists."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        return False
+    raise OSError(ctypes.get_errno(), f"rename to {target}")
 
-    def __init__(self, daemon, kills, seed, on_kill):
+
+class Victim(threading.Thread):
+    """Starts one daemon and kills it, until it has been killed `kills` times or the `deadline` is over."""
+
+    def __init__(self, daemon, kills, seed, on_kill, deadline):
         super().__init__(name=daemon.program_name)
         self.daemon_under_test = daemon
         self.kills = kills
         self.chance = random.Random(seed)
         self.on_kill = on_kill
-        self.at_boundary = self.at_random = 0
+        self.deadline = deadline
+        self.count = Counter()
         self.problem = None
+
+    def killed(self):
+        return self.count.total() - self.count["stopped"]
 
     def run(self):
         try:
-            while self.at_boundary + self.at_random < self.kills:
-                self.live_once()
-                self.on_kill()
+            while self.killed() < self.kills and time.monotonic() < self.deadline:
+                how = self.live_once()
+                self.count[how] += 1
+                if how != "stopped":
+                    self.on_kill()
         except Exception as problem:  # shown by the main thread, whatever it is
             self.problem = problem
 
     def live_once(self):
+        """Returns how it ended: at a "boundary", at a "random" time, while "stopping", or "stopped" well."""
+        kind = self.chance.random()
         life_s = self.chance.uniform(0, LONGEST_LIFE_S)
         boundary = 0
-        if (self.at_boundary + self.at_random + 1) % CALM_EACH == 0:
+        if (self.killed() + 1) % CALM_EACH == 0:
             life_s = CALM_S
-        elif self.chance.random() < 0.6:
+        elif kind < 0.55:
             boundary = int(2 * LAST_BOUNDARY ** self.chance.random()) + self.chance.randint(0, 1)
             life_s = 2 * LONGEST_LIFE_S
         daemon = self.daemon_under_test
         daemon.prefix = ["env", f"LD_PRELOAD={SHIM}", f"DIODECAST_KILL_AT={boundary}"] if boundary else []
         program = daemon.start(wait=False).program
-        try:
-            code = program.wait(life_s)
-        except subprocess.TimeoutExpired:
+        if self.ended(program, life_s, (-signal.SIGKILL,) if boundary else ()):
+            return "boundary"
+        if kind < 0.8:
             program.kill()
-            self.at_random += 1
-            return
-        if code != -9:
+            return "random"
+        program.process.send_signal(signal.SIGTERM)
+        # Before it has a handler of its own the signal ends it at once.
+        if self.ended(program, self.chance.choice((0.001, 0.005, 0.02, STOP_S)) * self.chance.uniform(0.2, 1),
+                      (0, -signal.SIGTERM)):
+            return "stopped"
+        program.kill()
+        return "stopping"
+
+    def ended(self, program, seconds, codes):
+        try:
+            code = program.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        if code not in codes:
             raise AssertionError(f"{program.name} ended by itself with {code}\n{program.log_tail()}")
-        self.at_boundary += 1
+        return True
 
 
-class Consumer(threading.Thread):
-    """Takes deliveries out of the intake queue as they appear, and compares each with what was sent."""
+class Operator:
+    """Carries the tickets that the high side shows to the low side."""
 
-    def __init__(self, intake, taken, expected):
-        super().__init__(name="consumer")
-        self.intake, self.taken, self.expected = intake, taken, expected
-        self.count = Counter()
-        self.damaged = []
-        self.stopping = threading.Event()
+    def __init__(self, pair):
+        self.pair = pair
+        self.asked = {}
+        self.carried = 0
 
-    def run(self):
-        while not self.stopping.is_set():
-            self.take_all()
-            self.stopping.wait(0.02)
-        self.take_all()
-
-    def take_all(self):
-        for channel in self.intake.iterdir():
-            if channel.name.startswith("."):
-                continue
-            for directory in channel.iterdir():
-                if not directory.name.startswith("."):
-                    self.take(directory)
-
-    def take(self, directory):
-        away = self.taken / f"{sum(self.count.values())}"
-        directory.rename(away)
-        names = os.listdir(away / "payload")
-        name = names[0] if len(names) == 1 else str(names)
-        if content.facts(away / "payload" / name) != self.expected.get(name):
-            self.damaged.append(f"{directory}: {names}")
-        self.count[name] += 1
-        shutil.rmtree(away)
+    def carry(self):
+        transfers = self.pair.receiver.status().get("transfers", {})
+        shown = {one["ticket"] for name in ("incomplete", "never_seen") for one in transfers.get(name, [])
+                 if one["ticket"] and not one["healing"]}
+        now = time.monotonic()
+        new = sorted(ticket for ticket in shown if now - self.asked.get(ticket, -ASK_AGAIN_S) >= ASK_AGAIN_S)
+        for ticket in new:
+            self.asked[ticket] = now
+            self.carried += 1
+            harness.diodecast("replay", "-c", self.pair.sender.config, "--now", ticket, check=0)
 
 
 class Campaign:
@@ -121,6 +145,8 @@ class Campaign:
         self.making.mkdir()
         self.taken.mkdir()
         self.expected = {}
+        self.dropped = []
+        self.brought = "nobody"
         self.killed = 0
         self.lock = threading.Lock()
         self.may_drop = threading.Semaphore(0)
@@ -129,42 +155,54 @@ class Campaign:
     def note_kill(self):
         with self.lock:
             self.killed += 1
-            allowed = min(self.options.transfers, self.options.transfers * self.killed // (self.options.kills * 9 // 10))
+            share = self.options.transfers * self.killed // (self.options.kills * 9 // 10)
+            allowed = min(self.options.transfers, share)
             for _ in range(allowed - self.allowed):
                 self.may_drop.release()
             self.allowed = max(self.allowed, allowed)
 
-    def drop_next(self, number):
-        chance, name = self.chance, f"transfer-{number}"
+    def make_next(self, number, name):
+        chance = self.chance
         kind = chance.random()
         if kind < 0.5:
-            path = content.write_file(self.making / name, chance.randint(0, 64 << 10), seed=number)
-        elif kind < 0.85:
-            path = content.write_file(self.making / name, chance.randint(64 << 10, 4 << 20), seed=number)
-        elif kind < 0.95:
-            path = content.make_tree(self.making / name, chance.randint(1, 60), seed=number)
-        else:
-            path = content.write_file(self.making / name, chance.randint(8 << 20, 24 << 20), seed=number)
-        self.expected[name] = content.facts(path)
-        self.pair.sender.drop(path, chance.choice(["default", "urgent", "bulk"]))
+            return content.write_file(self.making / name, chance.randint(32, 64 << 10), seed=number)
+        if kind < 0.85:
+            return content.write_file(self.making / name, chance.randint(64 << 10, 4 << 20), seed=number)
+        if kind < 0.95:
+            return content.make_tree(self.making / name, chance.randint(1, 60), seed=number)
+        return content.write_file(self.making / name, chance.randint(8 << 20, 24 << 20), seed=number)
 
-    def wait_delivered(self, consumer):
-        """Healing brings what the kills have cost; what it could not bring, an operator has replayed by its tickets."""
+    def drop_next(self, number):
+        """Names come again, in the same channel and in others; a name that still lies in the spool is not free."""
+        while True:
+            channel = self.pair.sender.channel(self.chance.choice(["default", "urgent", "bulk"]))
+            target = channel / f"item-{self.chance.randrange(1 + self.options.transfers // 4)}"
+            if not target.exists():
+                break
+        path = self.make_next(number, target.name)
+        self.dropped.append(number)
+        self.expected[(channel.name, reckoning.identity(content.facts(path)))] = number
+        hidden = channel / ".drop"
+        shutil.move(path, hidden)
+        wait_until(lambda: rename_new(hidden, target), 1, f"{target} is free")
 
+    def wait_delivered(self, consumer, operator):
         def all_there():
-            return len(consumer.count) >= self.options.transfers
+            if operator is not None:
+                operator.carry()
+            return len(consumer.count) >= len(self.dropped) or consumer.problem
 
         wait_until(all_there, FINISH_S, lambda: self.describe(consumer), watch=[self.pair.receiver.intake],
                    alive=[self.pair.sender.program, self.pair.receiver.program])
 
     def describe(self, consumer):
-        missing = sorted(set(self.expected) - set(consumer.count))
-        return (f"{len(consumer.count)} of {self.options.transfers} delivered; missing {missing[:20]}\n"
+        missing = sorted(set(self.dropped) - set(consumer.count))
+        return (f"{len(consumer.count)} of {len(self.dropped)} delivered; missing {missing[:20]}\n"
                 f"low: {self.pair.sender.status()}\nhigh: {self.pair.receiver.status()}")
 
     def run(self):
         options, pair = self.options, self.pair
-        consumer = Consumer(pair.receiver.intake, self.taken, self.expected)
+        consumer = reckoning.Consumer(pair.receiver.intake, self.taken, self.expected, options.seed)
         pair.impairer.start()
         pair.receiver.start()
         pair.sender.start()
@@ -172,16 +210,20 @@ class Campaign:
         pair.receiver.kill()
         pair.sender.kill()
         consumer.start()
-        victims = [Victim(pair.sender, options.kills // 2, options.seed + 1, self.note_kill),
-                   Victim(pair.receiver, options.kills - options.kills // 2, options.seed + 2, self.note_kill)]
         begun = time.monotonic()
+        deadline = begun + options.seconds
+        half = options.kills // 2
+        victims = [Victim(pair.sender, half, options.seed + 1, self.note_kill, deadline),
+                   Victim(pair.receiver, options.kills - half, options.seed + 2, self.note_kill, deadline)]
         for victim in victims:
             victim.start()
         for number in range(options.transfers):
             while not self.may_drop.acquire(timeout=1):
-                if any(victim.problem for victim in victims):
+                if any(victim.problem for victim in victims) or not any(victim.is_alive() for victim in victims):
                     break
             self.drop_next(number)
+            if any(victim.problem for victim in victims) or time.monotonic() > deadline:
+                break
         for victim in victims:
             victim.join()
         problems = [str(victim.problem) for victim in victims if victim.problem]
@@ -193,34 +235,38 @@ class Campaign:
         return self.report(victims, consumer, problems, seconds)
 
     def finish(self, consumer, problems):
+        operator = Operator(self.pair) if self.options.seed % 2 else None
+        if operator is not None:
+            self.pair.sender.sections["replay"]["idle_resend"] = "off"
         for daemon in (self.pair.receiver, self.pair.sender):
             daemon.prefix = []
             daemon.start()
         try:
-            self.wait_delivered(consumer)
+            self.wait_delivered(consumer, operator)
             self.pair.receiver.wait_status(
-                lambda status: status["transfers"]["open"] == [] and status["transfers"]["never_seen"] == [],
+                lambda status: all(status["transfers"][name] == [] for name in ("open", "incomplete", "never_seen")),
                 "nothing open, nothing unseen", 60)
+            self.pair.sender.wait_status(
+                lambda status: status["queue"]["depth"] == 0 and status["sending"] == [], "nothing left to send", 60)
         except AssertionError as problem:
             problems.append(str(problem))
         for daemon in (self.pair.sender, self.pair.receiver):
             if daemon.program.is_running() and daemon.stop() != 0:
                 problems.append(f"{daemon.program_name} did not end well\n{daemon.program.log_tail()}")
+        self.brought = "healing" if operator is None else f"{operator.carried} tickets"
 
     def report(self, victims, consumer, problems, seconds):
-        missing = set(self.expected) - set(consumer.count)
-        twice = [name for name, count in consumer.count.items() if count > 1]
-        refused = self.pair.sender.failed()
-        for text, found in (("delivered damaged or in part", consumer.damaged), ("delivered twice", twice),
-                            ("never delivered", sorted(missing)), ("refused", sorted(refused))):
-            if found:
-                problems.append(f"{text}: {found[:20]}")
+        problems = problems + reckoning.check_all(self.pair, consumer, self.dropped)
         for problem in problems:
             print(problem)
-        kills = ", ".join(f"{victim.name} {victim.at_boundary} at I/O boundaries and {victim.at_random} at random times"
-                          for victim in victims)
-        print(f"seed {self.options.seed}: {self.killed} kills in {seconds:.0f} s ({kills}); {len(self.expected)} transfers at "
-              f"{self.options.loss} % loss: {len(consumer.count)} delivered, {len(missing)} missing, {len(twice)} twice, "
+        for victim in victims:
+            count = victim.count
+            print(f"{victim.name}: {victim.killed()} kills: {count['boundary']} at I/O boundaries, {count['random']} "
+                  f"at random times, {count['stopping']} while stopping; {count['stopped']} orderly restarts")
+        delivered = len(consumer.count)
+        print(f"seed {self.options.seed}: {self.killed} kills in {seconds:.0f} s; {len(self.dropped)} transfers at "
+              f"{self.options.loss} % loss, the rest brought by {self.brought}: {delivered} delivered, "
+              f"{len(self.dropped) - delivered} missing, {sum(count > 1 for count in consumer.count.values())} twice, "
               f"{len(consumer.damaged)} partial")
         return not problems
 
@@ -229,6 +275,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--transfers", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=1e9, help="no further kills and transfers after so long")
     parser.add_argument("--loss", type=float, default=0.5, help="per cent of the datagrams")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--directory", default="/dev/shm", help="where everything lies while it runs")

@@ -107,9 +107,8 @@ static void start_beat(struct sim_sender *sender, struct sim_lane *lane)
     struct block *block = &lane->beat_block.block;
     lane->beats++;
     lane->beat_due_ns += HEARTBEAT_INTERVAL_NS;
-    block->source_symbols =
-        heartbeat_build(sender->heartbeat, lane->beats % HEARTBEAT_PADDED_EACH == 0,
-                        SIM_REALTIME_NS + (int64_t)sender->world->now_ns, block->symbols, &block->symbol_size);
+    block->source_symbols = heartbeat_build(sender->heartbeat, lane->beats % HEARTBEAT_PADDED_EACH == 0,
+                                            sim_sender_realtime_ns(sender->world), block->symbols, &block->symbol_size);
     block->repair_symbols = datagram_repair_for(block->source_symbols, (uint8_t)sender->config.source_symbols,
                                                 (uint8_t)sender->config.repair_symbols);
     block->block_hash =
@@ -157,7 +156,7 @@ bool sim_lane_run(struct sim_sender *sender, struct sim_lane *lane)
 uint64_t sim_lane_deadline_ns(const struct sim_lane *lane)
 {
     bool busy = lane->beat.count > 0 || lane->set.sending->count > 0;
-    uint64_t deadline_ns = busy ? pace_ready_ns(&lane->pace) : group_deadline_ns(&lane->set);
+    uint64_t deadline_ns = busy ? pace_ready_ns(&lane->pace) : group_deadline_ns(&lane->set, lane->next_sbn);
     uint64_t beat_ns = lane->beat_due_ns + (lane->set.sending->count > 0 ? BEAT_PATIENCE_NS : 0);
     return lane->beat.count == 0 && beat_ns < deadline_ns ? beat_ns : deadline_ns;
 }

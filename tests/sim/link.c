@@ -40,8 +40,11 @@ static void start_gap(struct sim_link *link)
     uint64_t rest_ns = 4 * setup->span_ns + 2 * setup->burst_ns + 10 * CLOCK_MILLISECOND_NS;
     if (link->world->now_ns < link->gap_end_ns + rest_ns || !sim_chance(&link->random, GAP_CHANCE))
         return;
-    if (setup->weather == SIM_STORM && sim_chance(&link->random, 300000))
-        length_ns = sim_between(&link->random, 10 * CLOCK_MILLISECOND_NS, CLOCK_SECOND_NS);
+    if (setup->weather >= SIM_STORM && sim_chance(&link->random, 300000)) {
+        length_ns = sim_between(&link->random, 10 * CLOCK_MILLISECOND_NS,
+                                setup->weather == SIM_NIGHT ? 6 * CLOCK_SECOND_NS : CLOCK_SECOND_NS);
+        sim_statistics.outages++;
+    }
     link->gap_end_ns = link->world->now_ns + sim_between(&link->random, length_ns / 2, length_ns);
 }
 
@@ -64,11 +67,6 @@ void sim_link_destroy(struct sim_link *link)
     free(link);
 }
 
-void sim_link_clear_up(struct sim_link *link)
-{
-    link->clear = true;
-}
-
 static bool is_before(const struct flight *a, const struct flight *b)
 {
     return a->packet.at_ns != b->packet.at_ns ? a->packet.at_ns < b->packet.at_ns : a->number < b->number;
@@ -81,6 +79,34 @@ static void swap(struct flight *a, struct flight *b)
     *b = kept;
 }
 
+static void rise(struct sim_link *link, size_t at)
+{
+    for (; at > 0 && is_before(&link->heap[at], &link->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        swap(&link->heap[at], &link->heap[(at - 1) / 2]);
+}
+
+void sim_link_lose_in_flight(struct sim_link *link)
+{
+    size_t kept = 0;
+    size_t count = link->count;
+    for (size_t i = 0; i < count; i++) {
+        if (sim_chance(&link->random, 500000)) {
+            free(link->heap[i].packet.bytes);
+            link->world->dropped++;
+        } else {
+            link->heap[kept++] = link->heap[i];
+        }
+    }
+    link->count = kept;
+    for (size_t i = 1; i < kept; i++)
+        rise(link, i);
+}
+
+void sim_link_clear_up(struct sim_link *link)
+{
+    link->clear = true;
+}
+
 static void push(struct sim_link *link, const struct sim_packet *packet)
 {
     if (link->count == link->capacity) {
@@ -90,8 +116,7 @@ static void push(struct sim_link *link, const struct sim_packet *packet)
     }
     size_t at = link->count++;
     link->heap[at] = (struct flight){.packet = *packet, .number = link->number++};
-    for (; at > 0 && is_before(&link->heap[at], &link->heap[(at - 1) / 2]); at = (at - 1) / 2)
-        swap(&link->heap[at], &link->heap[(at - 1) / 2]);
+    rise(link, at);
 }
 
 static struct sim_packet pop(struct sim_link *link)
@@ -146,6 +171,8 @@ void sim_link_send(struct sim_link *link, const uint8_t *header, const uint8_t *
                                 .esi = esi,
                                 .in_time = true,
                                 .size = (uint16_t)(DATAGRAM_HEADER_SIZE + symbol_size)};
+    if (!sim_act(&link->world->sender_life))
+        return;
     link->world->datagrams++;
     if (is_lost(link)) {
         link->world->dropped++;

@@ -4,128 +4,65 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/checksum.h"
 #include "common/digest.h"
-#include "common/fec.h"
 #include "proto/datagram.h"
-#include "receiver/catalog.h"
 #include "receiver/decode.h"
-#include "receiver/epochs.h"
-#include "receiver/knowledge.h"
-#include "receiver/progress.h"
-#include "receiver/unpack.h"
-#include "tests/sim/sim.h"
+#include "receiver/judge.h"
+#include "receiver/restore.h"
+#include "tests/sim/receiver_private.h"
 
 /*
- * Drives the cores in the way that the receive, store and publish stages do. The disk is memory; publishing takes a
- * while and may be cut off by a crash.
+ * Drives the cores in the way that the receive and store stages do, over a model of ledger and disk. Of what it does,
+ * it keeps over a crash what it has made durable.
  */
-enum { PUBLISH_MAX = 64 };
-#define PUBLISH_NS (50 * CLOCK_MILLISECOND_NS) /* at most */
+#define TICK_NS    (250 * CLOCK_MILLISECOND_NS)
 #define SETTLE_NS  CLOCK_SECOND_NS
+#define STORE_NS   CLOCK_SECOND_NS
+#define FREE_BYTES UINT64_MAX
 
-struct sim_ledger {
-    bool has_chain;
-    struct knowledge_chain chain;
-};
-
-struct disk {
-    uint8_t **files; /* by artifact */
-    uint32_t count;
-};
-
-struct publishing {
-    struct assembly *assembly;
-    uint64_t due_ns;
-};
-
-struct sim_receiver {
-    struct sim_world *world;
-    struct sim_ledger *ledger;
-    uint32_t sender_id;
-    struct lane_progress *progress;
-    struct epochs *lanes[LIMIT_LANES];
-    struct fec_cache *codes;
-    struct unpack unpack;
-    struct catalog *catalog;
-    struct knowledge *knowledge;
-    struct publishing publishing[PUBLISH_MAX];
-    unsigned publishing_count;
-    struct assembly *closed[PUBLISH_MAX];
-    unsigned closed_count;
-    uint64_t settle_ns;
-};
-
-struct sim_ledger *sim_ledger_create(void)
+size_t sim_receiver_transfer(const struct sim_receiver *receiver, const uint8_t *id)
 {
-    struct sim_ledger *ledger = calloc(1, sizeof *ledger);
-    assert(ledger != NULL);
-    return ledger;
-}
-
-void sim_ledger_destroy(struct sim_ledger *ledger)
-{
-    free(ledger);
-}
-
-/* The model disk. */
-
-static uint8_t **file_of(struct assembly *assembly, uint32_t index)
-{
-    struct disk *disk = assembly->stage;
-    if (disk == NULL) {
-        assembly->stage = disk = calloc(1, sizeof *disk);
-        assert(disk != NULL);
-    }
-    if (index >= disk->count) {
-        disk->files = realloc(disk->files, (index + 1) * sizeof *disk->files);
-        assert(disk->files != NULL);
-        memset(disk->files + disk->count, 0, (index + 1 - disk->count) * sizeof *disk->files);
-        disk->count = index + 1;
-    }
-    return &disk->files[index];
-}
-
-static void free_disk(struct assembly *assembly)
-{
-    struct disk *disk = assembly->stage;
-    if (disk == NULL)
-        return;
-    for (uint32_t i = 0; i < disk->count; i++)
-        free(disk->files[i]);
-    free(disk->files);
-    free(disk);
-    assembly->stage = NULL;
+    const struct sim_transfer *transfer = sim_world_find(receiver->world, id);
+    assert(transfer != NULL);
+    return (size_t)(transfer - receiver->world->transfers);
 }
 
 static void write_bytes(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact,
                         uint64_t offset, const uint8_t *bytes, uint32_t size)
 {
-    (void)context;
-    uint8_t **file = file_of(assembly, index);
-    if (*file == NULL)
-        *file = malloc(artifact->size);
-    assert(*file != NULL && offset + size <= artifact->size);
-    memcpy(*file + offset, bytes, size);
+    struct sim_receiver *receiver = context;
+    sim_writer_put(&receiver->writer, assembly, index, artifact, offset, bytes, size);
+    keeper_hold(receiver->keeper, assembly, index, artifact, offset, bytes, size, receiver->world->now_ns);
 }
 
 static void reset_artifact(void *context, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact)
 {
-    (void)context;
-    (void)artifact;
-    uint8_t **file = file_of(assembly, index);
-    free(*file);
-    *file = NULL;
+    struct sim_receiver *receiver = context;
+    keeper_reset(receiver->keeper, assembly, index, artifact);
+    artifact->placed = false;
+}
+
+void sim_receiver_lose(struct sim_receiver *receiver, struct assembly *assembly, uint32_t index, uint64_t first,
+                       uint64_t end)
+{
+    if (assembly->state == ASSEMBLY_CLOSED)
+        return;
+    assembly->state = ASSEMBLY_OPEN;
+    keeper_lose(receiver->keeper, assembly, index, first, end);
+    catalog_lose(receiver->catalog, assembly, index, first, end);
 }
 
 /* What the catalog asks for. */
 
 static enum catalog_answer is_delivered(void *context, uint32_t sender_id, const uint8_t *transfer_id)
 {
-    (void)sender_id;
-    struct sim_receiver *receiver = context;
+    const struct sim_receiver *receiver = context;
     const struct sim_transfer *transfer = sim_world_find(receiver->world, transfer_id);
-    return transfer != NULL && transfer->deliveries > 0 ? CATALOG_DELIVERED : CATALOG_UNKNOWN;
+    (void)sender_id;
+    if (transfer == NULL)
+        return CATALOG_UNKNOWN;
+    return receiver->ledger->deliveries[transfer - receiver->world->transfers] != LEDGER_NOTHING ? CATALOG_DELIVERED
+                                                                                                 : CATALOG_UNKNOWN;
 }
 
 static void bound(void *context, struct assembly *assembly)
@@ -142,25 +79,40 @@ static void bound(void *context, struct assembly *assembly)
                               false);
 }
 
+static void when_idle(struct sim_receiver *receiver, struct assembly *assembly)
+{
+    struct staging *staging = sim_writer_staging(&receiver->writer, assembly);
+    staging->wants_idle = staging->pending > 0;
+    if (staging->wants_idle)
+        return;
+    assert(receiver->closed_count < SIM_CLOSED);
+    receiver->closed[receiver->closed_count++] = assembly;
+}
+
+/* Not from inside the catalog: see run_idle(). */
+void sim_receiver_idle(struct sim_receiver *receiver, struct assembly *assembly)
+{
+    when_idle(receiver, assembly);
+}
+
 static void complete(void *context, struct assembly *assembly)
 {
-    struct sim_receiver *receiver = context;
-    struct sim_world *world = receiver->world;
-    assert(receiver->publishing_count < PUBLISH_MAX);
     assembly->state = ASSEMBLY_PUBLISHING;
-    receiver->publishing[receiver->publishing_count++] =
-        (struct publishing){.assembly = assembly, .due_ns = world->now_ns + sim_below(&world->random, PUBLISH_NS)};
+    when_idle(context, assembly);
 }
 
 static void closing(void *context, struct assembly *assembly, enum catalog_end end)
 {
     struct sim_receiver *receiver = context;
     const struct sim_transfer *transfer = sim_world_find(receiver->world, assembly->id);
-    if (end != CATALOG_ABORTED || transfer == NULL || !transfer->changes)
+    bool aborted = end == CATALOG_ABORTED && transfer->changes;
+    bool failed = end == CATALOG_FAILED && receiver->world->setup.disk_faults;
+    if (!aborted && !failed && !receiver->world->receiver_life.dead)
         sim_fail(receiver->world, "a transfer was closed (%d) for no reason", (int)end);
-    free_disk(assembly);
-    assert(receiver->closed_count < PUBLISH_MAX);
-    receiver->closed[receiver->closed_count++] = assembly;
+    sim_statistics.discarded++;
+    if (assembly->reader != NULL)
+        knowledge_remove(receiver->knowledge, assembly->chain_id, assembly->sequence);
+    when_idle(receiver, assembly);
 }
 
 static void refused(void *context, const struct assembly *assembly, const char *reason, const uint8_t *bytes,
@@ -213,22 +165,50 @@ static void take_abort(void *context, const struct unpack_source *source, const 
     catalog_abort(receiver->catalog, source, message);
 }
 
+/* The ledger learns of the chain at once in a new epoch, then each second. */
 static void store_chain(struct sim_receiver *receiver)
 {
     const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
-    if (chain == NULL || !chain->has_baseline)
+    struct ledger *ledger = receiver->ledger;
+    if (chain == NULL || !chain->has_baseline || receiver->world->now_ns < receiver->store_ns)
         return;
-    receiver->ledger->chain = *chain;
-    receiver->ledger->has_chain = true;
+    receiver->store_ns = receiver->world->now_ns + STORE_NS;
+    if (!sim_act(&receiver->world->receiver_life))
+        return;
+    ledger->chain = *chain;
+    ledger->has_chain = true;
+}
+
+static void store_alarms(struct sim_receiver *receiver)
+{
+    struct ledger *ledger = receiver->ledger;
+    struct knowledge_alarm alarm;
+    while (knowledge_take_alarm(receiver->knowledge, SIM_REALTIME_NS, &alarm)) {
+        if (!sim_act(&receiver->world->receiver_life))
+            return;
+        sim_statistics.rollbacks += alarm.kind == KNOWLEDGE_ROLLBACK;
+        ledger->alarms[alarm.kind - 1] = alarm;
+        ledger->has_alarm[alarm.kind - 1] = true;
+        for (size_t i = 0; i < receiver->world->transfer_count && alarm.kind == KNOWLEDGE_ROLLBACK; i++)
+            if (ledger->sequences[i] > alarm.back_to)
+                ledger->sequences[i] = 0;
+    }
 }
 
 static void take_heartbeat(void *context, const struct unpack_source *source, const struct message_heartbeat *heartbeat)
 {
     struct sim_receiver *receiver = context;
+    uint64_t before = progress_confirmed_epoch(receiver->progress, heartbeat->sender_id);
     if (!knowledge_heartbeat(receiver->knowledge, heartbeat, source->now_ns))
         return;
     progress_confirm_epoch(receiver->progress, heartbeat->sender_id, heartbeat->epoch);
-    store_chain(receiver);
+    if (before != heartbeat->epoch)
+        receiver->store_ns = 0;
+    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
+    if (receiver->ledger->has_chain && chain->baseline != receiver->ledger->chain.baseline &&
+        receiver->world->setup.sender_backups == 0)
+        sim_fail(receiver->world, "the baseline has moved to %llu", (unsigned long long)chain->baseline);
+    sim_receiver_survey_numbers(receiver);
 }
 
 static void take_refuse(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
@@ -249,17 +229,61 @@ static const struct unpack_handler handler = {.wants_announce = take_wants_annou
 
 static void load_ledger(struct sim_receiver *receiver)
 {
-    if (!receiver->ledger->has_chain)
+    const struct ledger *ledger = receiver->ledger;
+    const struct knowledge_chain *chain = &ledger->chain;
+    if (!ledger->has_chain)
         return;
-    const struct knowledge_chain *chain = &receiver->ledger->chain;
     knowledge_load(receiver->knowledge, chain, receiver->world->now_ns);
     progress_confirm_epoch(receiver->progress, chain->sender_id, chain->epoch);
-    for (size_t i = 0; i < receiver->world->transfer_count; i++) {
-        const struct sim_transfer *transfer = &receiver->world->transfers[i];
-        if (transfer->deliveries > 0 && !knowledge_add(receiver->knowledge, receiver->sender_id,
-                                                       receiver->world->chain_id, transfer->sequence, true))
+    uint64_t above = chain->baseline > chain->delivered_through ? chain->baseline : chain->delivered_through;
+    for (size_t i = 0; i < receiver->world->transfer_count; i++)
+        if (ledger->deliveries[i] == LEDGER_DELIVERED && ledger->sequences[i] > above &&
+            !knowledge_add(receiver->knowledge, receiver->sender_id, receiver->world->chain_id, ledger->sequences[i],
+                           true))
             sim_fail(receiver->world, "the set of known numbers is full");
-    }
+    for (int i = 0; i < SIM_ALARMS; i++)
+        if (ledger->has_alarm[i])
+            knowledge_load_alarm(receiver->knowledge, &ledger->alarms[i]);
+}
+
+static void not_restored(void *context, const struct ledger_key *key)
+{
+    const struct sim_receiver *receiver = context;
+    (void)key;
+    sim_fail(receiver->world, "a recorded transfer was not opened again");
+}
+
+static void count_restored(struct assembly *assembly, void *context)
+{
+    (void)context;
+    sim_statistics.restored++;
+    sim_statistics.restored_bytes += assembly->held_bytes;
+}
+
+static void on_flush_failed(void *context, struct assembly *assembly, int error)
+{
+    struct sim_receiver *receiver = context;
+    (void)error;
+    catalog_close(receiver->catalog, assembly, CATALOG_FAILED);
+}
+
+static void on_publishable(void *context, struct assembly *assembly)
+{
+    sim_publish_post(context, assembly);
+}
+
+static void restore(struct sim_receiver *receiver)
+{
+    struct restore setup = {.ledger = receiver->ledger,
+                            .intake = &receiver->intake,
+                            .catalog = receiver->catalog,
+                            .writer = &receiver->writer,
+                            .keeper = receiver->keeper,
+                            .trust = receiver->world->trust,
+                            .refused = not_restored,
+                            .context = receiver};
+    restore_run(&setup, receiver->world->now_ns);
+    catalog_each(receiver->catalog, count_restored, NULL);
 }
 
 /* So much that the running epoch, and where the sender restarts a new one, has room for two groups and the window
@@ -270,12 +294,16 @@ static size_t share_size(const struct sim_setup *setup)
     return (setup->sender_restarts > 0 ? 6 : 2) * block * (2u * setup->depth + 80);
 }
 
-struct sim_receiver *sim_receiver_create(struct sim_world *world, struct sim_ledger *ledger)
+struct sim_receiver *sim_receiver_create(struct sim_world *world, struct ledger *ledger, struct sim_disk *disk,
+                                         bool tampered)
 {
     struct sim_receiver *receiver = calloc(1, sizeof *receiver);
     assert(receiver != NULL);
     receiver->world = world;
     receiver->ledger = ledger;
+    receiver->disk = disk;
+    receiver->tampered = tampered;
+    receiver->writer.receiver = receiver->checkpoint.receiver = receiver;
     receiver->sender_id = signature_sender_id(signature_key_public(world->key));
     receiver->progress = progress_create(world->trust, world->setup.lanes);
     for (unsigned i = 0; i < world->setup.lanes; i++)
@@ -284,30 +312,52 @@ struct sim_receiver *sim_receiver_create(struct sim_world *world, struct sim_led
     receiver->unpack = (struct unpack){.trust = world->trust, .handler = &handler, .context = receiver};
     receiver->catalog = catalog_create(world->trust, &actions, receiver);
     receiver->knowledge = knowledge_create();
-    assert(receiver->progress != NULL && receiver->catalog != NULL && receiver->knowledge != NULL);
-    receiver->settle_ns = world->now_ns;
+    receiver->missing = missing_create();
+    struct keeper_setup keeper = {.checkpoint = &receiver->checkpoint,
+                                  .writer = &receiver->writer,
+                                  .catalog = receiver->catalog,
+                                  .lost = on_flush_failed,
+                                  .publish = on_publishable,
+                                  .context = receiver};
+    receiver->keeper = keeper_create(&keeper);
+    assert(receiver->progress != NULL && receiver->catalog != NULL && receiver->knowledge != NULL &&
+           receiver->keeper != NULL && receiver->missing != NULL);
+    receiver->settle_ns = receiver->tick_ns = world->now_ns;
+    sim_publish_recover(receiver);
     load_ledger(receiver);
+    restore(receiver);
     return receiver;
 }
 
 static void free_stage(struct assembly *assembly, void *context)
 {
-    (void)context;
-    free_disk(assembly);
+    struct sim_receiver *receiver = context;
+    keeper_let_go(receiver->keeper, assembly);
+    free(assembly->stage);
+    assembly->stage = NULL;
 }
 
 void sim_receiver_destroy(struct sim_receiver *receiver)
 {
     if (receiver == NULL)
         return;
-    catalog_each(receiver->catalog, free_stage, NULL);
+    sim_writer_end(&receiver->writer);
+    sim_checkpoint_end(&receiver->checkpoint);
+    catalog_each(receiver->catalog, free_stage, receiver);
     catalog_destroy(receiver->catalog);
     for (unsigned i = 0; i < receiver->world->setup.lanes; i++)
         epochs_destroy(receiver->lanes[i]);
+    keeper_destroy(receiver->keeper);
+    missing_destroy(receiver->missing);
     knowledge_destroy(receiver->knowledge);
     fec_cache_destroy(receiver->codes);
     progress_destroy(receiver->progress);
     free(receiver);
+}
+
+void sim_receiver_set_full(struct sim_receiver *receiver, bool full)
+{
+    receiver->full = full;
 }
 
 void sim_receiver_take(struct sim_receiver *receiver, const struct sim_packet *packet)
@@ -338,218 +388,76 @@ static void take_block(struct sim_receiver *receiver, struct epochs *lane, struc
     epochs_return(lane, block);
 }
 
-/* Compares what is about to appear in the intake queue with its manifest, and with what was dropped into the spool. */
-static void check_delivery(struct sim_receiver *receiver, struct assembly *assembly, struct sim_transfer *transfer)
+/* The last write of a closed transfer is over: its bytes go. */
+static void clear_closed(struct sim_receiver *receiver, struct assembly *assembly)
 {
-    struct sim_world *world = receiver->world;
-    struct manifest_reader *reader = assembly->reader;
-    struct manifest_entry entry;
-    uint32_t artifact = 0;
-    size_t number = 0;
-    if (assembly->sequence != transfer->sequence || strcmp(assembly->name, transfer->name) != 0)
-        sim_fail(world, "%s is delivered under another name or number", transfer->name);
-    manifest_reader_rewind(reader);
-    while (manifest_reader_next(reader, &entry)) {
-        if (number == transfer->file_count) {
-            sim_fail(world, "%s has more entries than were sent", transfer->name);
-            return;
-        }
-        const struct sim_file *file = &transfer->files[number++];
-        if (strcmp(entry.path, file->path) != 0 || entry.kind != file->kind || entry.size != file->size)
-            sim_fail(world, "%s: entry %s is not %s", transfer->name, entry.path, file->path);
-        if (entry.kind != MANIFEST_FILE)
-            continue;
-        const uint8_t *bytes = *file_of(assembly, artifact++);
-        uint8_t sha256[SHA256_SIZE];
-        digest_once(bytes != NULL ? bytes : (const uint8_t *)"", file->size, sha256);
-        if (memcmp(sha256, entry.sha256, SHA256_SIZE) != 0 ||
-            (file->size > 0 && memcmp(bytes, file->bytes, file->size) != 0))
-            sim_fail(world, "%s: %s differs from what was sent", transfer->name, file->path);
-    }
-    if (number != transfer->file_count)
-        sim_fail(world, "%s lacks entries", transfer->name);
+    size_t transfer = sim_receiver_transfer(receiver, assembly->id);
+    keeper_forget(receiver->keeper, assembly, false);
+    if (sim_act(&receiver->world->receiver_life))
+        sim_disk_remove(receiver->disk, transfer);
+    free(assembly->stage);
+    assembly->stage = NULL;
+    catalog_forget(receiver->catalog, assembly, false);
 }
 
-static void publish(struct sim_receiver *receiver, struct assembly *assembly)
+static void run_idle(struct sim_receiver *receiver)
+{
+    while (receiver->closed_count > 0) {
+        struct assembly *assembly = receiver->closed[--receiver->closed_count];
+        if (assembly->state == ASSEMBLY_CLOSED)
+            clear_closed(receiver, assembly);
+        else if (assembly->state == ASSEMBLY_PUBLISHING && keeper_may_publish(receiver->keeper, assembly))
+            sim_publish_post(receiver, assembly);
+    }
+}
+
+static void tick(struct sim_receiver *receiver)
 {
     struct sim_world *world = receiver->world;
-    struct sim_transfer *transfer = sim_world_find(world, assembly->id);
-    if (transfer == NULL || transfer->changes) {
-        sim_fail(world, "something was delivered that was not sent");
+    if (world->now_ns < receiver->tick_ns)
         return;
-    }
-    check_delivery(receiver, assembly, transfer);
-    if (++transfer->deliveries > 1)
-        sim_fail(world, "%s was delivered twice", transfer->name);
-    if (transfer->lost_at_ns != 0 && transfer->lost_in_run == world->epoch_counter && !transfer->repeated)
-        sim_fail(world, "%s was reported as lost at %.3f s and came all the same", transfer->name,
-                 (double)transfer->lost_at_ns / 1e9);
-    world->delivered++;
-    sim_say(world, "%s delivered", transfer->name);
-    if (!knowledge_add(receiver->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, true))
-        sim_fail(world, "the set of known numbers is full");
-    free_disk(assembly);
-    catalog_forget(receiver->catalog, assembly, true);
+    receiver->tick_ns = world->now_ns + TICK_NS;
+    catalog_set_free_bytes(receiver->catalog, receiver->full ? 0 : FREE_BYTES, world->now_ns);
+    judge_all(receiver->catalog, receiver->knowledge, receiver->progress, world->setup.lanes, world->now_ns);
+    keeper_tick(receiver->keeper, world->now_ns);
+    store_alarms(receiver);
+    store_chain(receiver);
 }
 
-static void run_publishing(struct sim_receiver *receiver)
+static void settle_lane(struct sim_receiver *receiver, struct epochs *lane)
 {
-    for (unsigned i = 0; i < receiver->publishing_count;) {
-        if (receiver->publishing[i].due_ns > receiver->world->now_ns) {
-            i++;
-            continue;
-        }
-        struct assembly *assembly = receiver->publishing[i].assembly;
-        receiver->publishing[i] = receiver->publishing[--receiver->publishing_count];
-        publish(receiver, assembly);
-    }
+    uint64_t now_ns = receiver->world->now_ns;
+    struct block *block;
+    while ((block = epochs_pop(lane, now_ns)) != NULL)
+        take_block(receiver, lane, block);
+    epochs_settle(lane, now_ns);
+    epochs_publish(lane, now_ns);
 }
 
 void sim_receiver_run(struct sim_receiver *receiver)
 {
-    uint64_t now_ns = receiver->world->now_ns;
-    for (unsigned i = 0; i < receiver->world->setup.lanes; i++) {
-        struct epochs *lane = receiver->lanes[i];
-        struct block *block;
-        while ((block = epochs_pop(lane, now_ns)) != NULL)
-            take_block(receiver, lane, block);
-        epochs_settle(lane, now_ns);
-        epochs_publish(lane, now_ns);
-    }
-    receiver->settle_ns = now_ns + SETTLE_NS;
-    while (receiver->closed_count > 0)
-        catalog_forget(receiver->catalog, receiver->closed[--receiver->closed_count], false);
-    run_publishing(receiver);
+    for (unsigned i = 0; i < receiver->world->setup.lanes; i++)
+        settle_lane(receiver, receiver->lanes[i]);
+    receiver->settle_ns = receiver->world->now_ns + SETTLE_NS;
+    sim_writer_run(&receiver->writer);
+    run_idle(receiver);
+    sim_checkpoint_run(&receiver->checkpoint);
+    sim_publish_run(receiver);
+    tick(receiver);
+    run_idle(receiver);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t sim_receiver_deadline_ns(const struct sim_receiver *receiver)
 {
-    uint64_t deadline_ns = receiver->settle_ns;
+    uint64_t deadline_ns = least(receiver->settle_ns, receiver->tick_ns);
     for (unsigned i = 0; i < receiver->world->setup.lanes; i++)
-        if (epochs_deadline_ns(receiver->lanes[i]) < deadline_ns)
-            deadline_ns = epochs_deadline_ns(receiver->lanes[i]);
-    for (unsigned i = 0; i < receiver->publishing_count; i++)
-        if (receiver->publishing[i].due_ns < deadline_ns)
-            deadline_ns = receiver->publishing[i].due_ns;
-    return deadline_ns;
-}
-
-static bool is_incomplete(struct sim_receiver *receiver, struct assembly *assembly)
-{
-    struct assembly_lanes lanes = {.count = receiver->world->setup.lanes,
-                                   .confirmed_epoch =
-                                       progress_confirmed_epoch(receiver->progress, receiver->sender_id)};
-    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
-    if (chain != NULL) {
-        memcpy(lanes.chain_id, chain->chain_id, CHAIN_ID_SIZE);
-        lanes.settled_sequence = chain->settled_sequence;
-    }
-    for (unsigned i = 0; i < lanes.count; i++)
-        lanes.lane[i].heard = progress_passed(receiver->progress, receiver->sender_id, i, &lanes.lane[i].epoch,
-                                              &lanes.lane[i].passed_sbn);
-    return assembly_is_incomplete(assembly, &lanes, receiver->world->now_ns);
-}
-
-static void note_lost(struct sim_world *world, struct sim_transfer *transfer)
-{
-    if (transfer->lost_in_run == world->epoch_counter && transfer->lost_at_ns != 0)
-        return;
-    transfer->lost_at_ns = world->now_ns;
-    transfer->lost_in_run = world->epoch_counter;
-    sim_say(world, "%s reported as lost", transfer->name);
-}
-
-static void survey_assembly(struct assembly *assembly, void *context)
-{
-    struct sim_receiver *receiver = context;
-    struct sim_transfer *transfer = sim_world_find(receiver->world, assembly->id);
-    if (transfer == NULL)
-        sim_fail(receiver->world, "an open transfer that was never sent");
-    else if (is_incomplete(receiver, assembly))
-        note_lost(receiver->world, transfer);
-}
-
-static void survey_range(const struct knowledge_chain *chain, uint64_t first, uint64_t last, void *context)
-{
-    struct sim_receiver *receiver = context;
-    (void)chain;
-    struct sim_world *world = receiver->world;
-    if (last > world->newest_sequence)
-        sim_fail(world, "a number was reported as never seen that was never given");
-    for (size_t i = 0; i < world->transfer_count; i++) {
-        struct sim_transfer *transfer = &world->transfers[i];
-        if (transfer->sequence < first || transfer->sequence > last)
-            continue;
-        if (transfer->deliveries > 0)
-            sim_fail(world, "%s was delivered and is reported as never seen", transfer->name);
-        note_lost(world, transfer);
-    }
-}
-
-static void survey_alarm(const struct knowledge_alarm *alarm, void *context)
-{
-    struct sim_receiver *receiver = context;
-    sim_fail(receiver->world, "false alarm %d about sequence %llu", (int)alarm->kind, (unsigned long long)alarm->first);
-}
-
-void sim_receiver_survey(struct sim_receiver *receiver)
-{
-    knowledge_each_alarm(receiver->knowledge, survey_alarm, receiver);
-    catalog_each(receiver->catalog, survey_assembly, receiver);
-    knowledge_each_never_seen(receiver->knowledge, receiver->sender_id, receiver->world->now_ns, survey_range,
-                              receiver);
-}
-
-/* What there is to say about a transfer that nobody misses. */
-static void describe_open(struct sim_receiver *receiver, const struct sim_transfer *transfer)
-{
-    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
-    const struct assembly *assembly = catalog_find(receiver->catalog, receiver->sender_id, transfer->id);
-    sim_say(receiver->world, "chain: baseline %llu, newest %llu, settled %llu", (unsigned long long)chain->baseline,
-            (unsigned long long)chain->newest_sequence, (unsigned long long)chain->settled_sequence);
-    for (unsigned i = 0; i < receiver->world->setup.lanes; i++) {
-        uint64_t epoch = 0, passed = 0;
-        bool heard = progress_passed(receiver->progress, receiver->sender_id, i, &epoch, &passed);
-        sim_say(receiver->world, "lane %u: %s, epoch %llx, passed %llu", i, heard ? "heard" : "silent",
-                (unsigned long long)epoch, (unsigned long long)passed);
-    }
-    if (assembly == NULL)
-        return;
-    sim_say(receiver->world, "%s: manifest %s, %llu of %llu bytes, %u lanes, watermark %llu of epoch %llx",
-            transfer->name, assembly->reader != NULL ? "held" : "lacking", (unsigned long long)assembly->held_bytes,
-            (unsigned long long)assembly->total_bytes, assembly->lanes, (unsigned long long)assembly->watermark[0],
-            (unsigned long long)assembly->watermark_epoch);
-}
-
-bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *transfer)
-{
-    const struct knowledge_chain *chain = knowledge_chain_of(receiver->knowledge, receiver->sender_id);
-    if (chain == NULL)
-        return false;
-    if (transfer->sequence <= chain->baseline)
-        return true;
-    transfer->lost_at_ns = 0;
-    sim_receiver_survey(receiver);
-    if (transfer->lost_at_ns == 0)
-        describe_open(receiver, transfer);
-    return transfer->lost_at_ns != 0;
-}
-
-static void inspect_assembly(struct assembly *assembly, void *context)
-{
-    struct sim_receiver *receiver = context;
-    if (assembly->state != ASSEMBLY_OPEN)
-        sim_fail(receiver->world, "a transfer is still being published at the end");
-}
-
-void sim_receiver_inspect(struct sim_receiver *receiver)
-{
-    struct sim_world *world = receiver->world;
-    const struct unpack_counters *counters = &receiver->unpack.counters;
-    catalog_each(receiver->catalog, inspect_assembly, receiver);
-    for (unsigned i = 0; i < world->setup.lanes; i++)
-        if (epochs_held(receiver->lanes[i]) != 0)
-            sim_fail(world, "lane %u has not got its blocks back", i);
-    if (counters->malformed + counters->unknown + counters->bad_signatures + counters->bad_messages > 0)
-        sim_fail(world, "frames were not understood");
+        deadline_ns = least(deadline_ns, epochs_deadline_ns(receiver->lanes[i]));
+    deadline_ns = least(deadline_ns, sim_writer_deadline_ns(&receiver->writer));
+    deadline_ns = least(deadline_ns, sim_checkpoint_deadline_ns(&receiver->checkpoint));
+    return least(deadline_ns, sim_publish_deadline_ns(receiver));
 }

@@ -7,14 +7,23 @@
 #include "proto/datagram.h"
 #include "proto/message.h"
 #include "proto/signed.h"
+#include "sender/heal.h"
 #include "tests/sim/sender_private.h"
 
 /*
  * Drives the cores in the way that read.c and send.c do with files, threads and sockets: reads land at once, sealing
  * takes a while, trains leave at the moment that the pace allows.
  */
-enum { IDLE_SHARE = 50, SENDINGS_EACH = 8 };
+enum { IDLE_SHARE = 50 };
 #define SEAL_NS (30 * CLOCK_MILLISECOND_NS) /* at most */
+#define MARK_NS (250 * CLOCK_MILLISECOND_NS)
+#define TICK_NS CLOCK_SECOND_NS
+
+/* Each transfer once for the first time, also one that was aborted; heals, and two replays. */
+static size_t most_readings(const struct sim_world *world)
+{
+    return world->transfer_count + HEAL_UNDER_WAY + 2;
+}
 
 struct sim_sender *sim_sender_create(struct sim_world *world)
 {
@@ -35,7 +44,9 @@ struct sim_sender *sim_sender_create(struct sim_world *world)
     sender->heartbeat = heartbeat_create(&sender->config, world->key, world->chain_id, sender->epoch,
                                          world->newest_sequence, world->newest_hash);
     sender->codes = fec_cache_create();
-    sender->readings = calloc(world->transfer_count * SENDINGS_EACH, sizeof *sender->readings);
+    sender->repeat = sim_repeat_create(sender, world);
+    sender->mark_ns = sender->tick_ns = world->now_ns;
+    sender->readings = calloc(most_readings(world), sizeof *sender->readings);
     assert(sender->heartbeat != NULL && sender->readings != NULL);
     for (unsigned i = 0; i < setup->lanes; i++)
         sim_lane_init(sender, &sender->lanes[i]);
@@ -52,36 +63,56 @@ void sim_sender_destroy(struct sim_sender *sender)
         if (sender->readings[i].aborted)
             free(sender->readings[i].signed_bytes);
     free(sender->readings);
+    sim_repeat_destroy(sender->repeat);
     fec_cache_destroy(sender->codes);
     heartbeat_destroy(sender->heartbeat);
     free(sender);
 }
 
+int64_t sim_sender_realtime_ns(const struct sim_world *world)
+{
+    return SIM_REALTIME_NS + (int64_t)world->now_ns + world->sender_clock_ns;
+}
+
+/* Places of sendings that are over are used again. */
+static struct reading *add_reading(struct sim_sender *sender, struct sim_transfer *transfer)
+{
+    struct reading *reading = NULL;
+    for (size_t i = 0; i < sender->count && reading == NULL; i++)
+        if (sender->readings[i].state == DONE && !sender->readings[i].aborted)
+            reading = &sender->readings[i];
+    if (reading == NULL) {
+        assert(sender->count < most_readings(sender->world));
+        reading = &sender->readings[sender->count++];
+    }
+    *reading = (struct reading){.transfer = transfer};
+    return reading;
+}
+
 void sim_sender_submit(struct sim_sender *sender, struct sim_transfer *transfer)
 {
-    struct reading *reading = &sender->readings[sender->count++];
-    reading->transfer = transfer;
+    if (!transfer->submitted && !sim_act(&sender->world->sender_life))
+        return;
+    struct reading *reading = add_reading(sender, transfer);
     reading->resume_at = transfer->mark;
+    sim_statistics.resumed += transfer->mark > 0;
     mark_init(&reading->mark, sender->config.lanes, transfer->mark, sender->capacity * sender->config.depth / 2);
     heartbeat_entered(sender->heartbeat, transfer->id, transfer->sequence);
     schedule_add(&sender->schedule, &reading->item, SCHEDULE_HIGH + transfer->class);
     transfer->submitted = true;
-    sim_say(sender->world, "%s submitted: %llu bytes, %u artifacts, class %u", transfer->name,
-            (unsigned long long)transfer->total_bytes, transfer->artifact_count, transfer->class);
+    sim_say(sender->world, "%s submitted: %llu bytes, %u artifacts, class %u, from %llu on", transfer->name,
+            (unsigned long long)transfer->total_bytes, transfer->artifact_count, transfer->class,
+            (unsigned long long)transfer->mark);
 }
 
-bool sim_sender_resend(struct sim_sender *sender, struct sim_transfer *transfer, const struct sim_resend *resend)
+void sim_sender_resend(struct sim_sender *sender, struct sim_transfer *transfer, const struct sim_resend *resend)
 {
-    if (sender->count == sender->world->transfer_count * SENDINGS_EACH)
-        return false;
-    struct reading *reading = &sender->readings[sender->count++];
-    reading->transfer = transfer;
+    struct reading *reading = add_reading(sender, transfer);
     reading->again = true;
     reading->resend = *resend;
     schedule_add(&sender->schedule, &reading->item, resend->class);
-    sim_say(sender->world, "%s is sent again, class %u, chunks %llu to %llu", transfer->name, resend->class,
-            (unsigned long long)resend->first, (unsigned long long)resend->last);
-    return true;
+    sim_say(sender->world, "%s is sent again, class %u, %s, %zu ranges", transfer->name, resend->class,
+            resend->parts.manifest_only ? "manifest" : "data", resend->parts.range_count);
 }
 
 static uint64_t repeat_of(const struct reading *reading)
@@ -122,6 +153,9 @@ static void run_seals(struct sim_sender *sender)
         if (reading->state != SEALING || reading->seal_due_ns > sender->world->now_ns)
             continue;
         struct sim_transfer *transfer = reading->transfer;
+        sim_tempt(sender->world, &sender->world->sender_life);
+        if (!sim_act(&sender->world->sender_life))
+            return;
         reading->aborted = transfer->changes;
         if (reading->aborted) {
             sim_seal_abort(sender->world, transfer, &reading->signed_bytes, &reading->signed_size);
@@ -148,6 +182,7 @@ static bool open_block(struct sim_sender *sender)
     sender->open->record = sim_world_add_record(sender->world);
     sender->open->block.lane = sender->lane;
     sender->open->block.repeat_of = 0;
+    sender->open->block.ends_group = false;
     pack_open(&sender->pack, sender->open->block.symbols, sender->capacity);
     return true;
 }
@@ -200,10 +235,19 @@ static void close_block(struct sim_sender *sender)
                    group_is_short_block(sender->config.source_symbols + sender->config.repair_symbols, symbols),
                    sender->world->now_ns);
     sender->heals_open = false;
-    if (++sender->in_group < sender->config.depth)
+    if (++sender->in_group < sender->config.depth && !block->ends_group)
         return;
     next_lane(sender);
-    end_heals(sender, true);
+    end_heals(sender, !block->ends_group);
+}
+
+static void end_urgent(struct sim_sender *sender, enum schedule_class class)
+{
+    if (!schedule_is_urgent_end(&sender->schedule, class, sender->world->now_ns) || sender->pack.used == 0 ||
+        sender->open == NULL)
+        return;
+    sender->open->block.ends_group = true;
+    close_block(sender);
 }
 
 /* A block is never made of a repeat and something else. */
@@ -231,8 +275,9 @@ static bool may_heal(const struct sim_sender *sender)
 static void pack_announce(struct sim_sender *sender, struct reading *reading)
 {
     const struct sim_transfer *transfer = reading->transfer;
-    struct message_announce announce = {
-        .total_bytes = transfer->total_bytes, .artifact_count = transfer->artifact_count, .time_ns = SIM_REALTIME_NS};
+    struct message_announce announce = {.total_bytes = transfer->total_bytes,
+                                        .artifact_count = transfer->artifact_count,
+                                        .time_ns = sim_sender_realtime_ns(sender->world)};
     uint8_t *body, *bytes;
     size_t body_size, size;
     if (sender->capacity - sender->pack.used < PACK_CAPACITY_MIN && sender->pack.used > 0) {
@@ -290,7 +335,10 @@ static void pack_copy(struct sim_sender *sender, struct reading *reading)
     if (reading->part_offset < reading->signed_size)
         return;
     reading->part_offset = 0;
-    if (!schedule_copy_done(&sender->schedule, &reading->item, sender->world->now_ns))
+    bool last = schedule_copy_done(&sender->schedule, &reading->item, sender->world->now_ns);
+    if (reading->item.copies == 1)
+        end_urgent(sender, reading->item.class);
+    if (!last)
         return;
     reading->state = COPIED;
     for (unsigned i = 0; i < sender->config.lanes; i++)
@@ -311,6 +359,14 @@ static void pass_bytes(struct reading *reading, uint64_t size)
     reading->artifact++;
 }
 
+static bool is_wanted(const struct parts *parts, uint64_t chunk)
+{
+    bool wanted = !parts->manifest_only && parts->range_count == 0;
+    for (size_t i = 0; i < parts->range_count && !wanted; i++)
+        wanted = chunk >= parts->ranges[i].first && chunk <= parts->ranges[i].last;
+    return wanted;
+}
+
 /* Passes by what has no data, or is not asked for. */
 static void find_data(struct reading *reading)
 {
@@ -328,7 +384,7 @@ static void find_data(struct reading *reading)
             pass_bytes(reading, known < size ? known : size);
             continue;
         }
-        if (!reading->again || (reading->chunk >= resend->first && reading->chunk <= resend->last))
+        if (!reading->again || is_wanted(&resend->parts, reading->chunk))
             return;
         uint64_t left = file->size - reading->offset;
         pass_bytes(reading, left < CHUNK_SIZE ? left : CHUNK_SIZE);
@@ -365,15 +421,23 @@ static void pack_some_data(struct sim_sender *sender, struct reading *reading)
     }
 }
 
-/* What of it has left, as the ledger knows it after a crash. */
+/* What of it has left, as the ledger knows it after a crash: recorded a few times a second. */
 static void move_marks(struct sim_sender *sender)
 {
     uint64_t settled[LIMIT_LANES];
+    bool due = sender->world->now_ns >= sender->mark_ns;
     for (unsigned i = 0; i < sender->config.lanes; i++)
         settled[i] = group_settled(&sender->lanes[i].set);
-    for (size_t i = 0; i < sender->count; i++)
-        if (!sender->readings[i].again)
-            sender->readings[i].transfer->mark = mark_settled(&sender->readings[i].mark, settled);
+    if (due)
+        sender->mark_ns = sender->world->now_ns + MARK_NS;
+    for (size_t i = 0; i < sender->count; i++) {
+        struct reading *reading = &sender->readings[i];
+        if (reading->again || reading->state == DONE)
+            continue;
+        uint64_t mark = mark_settled(&reading->mark, settled);
+        if (due && mark != reading->transfer->mark && sim_act(&sender->world->sender_life))
+            reading->transfer->mark = mark;
+    }
 }
 
 static void fill_lanes(struct sim_sender *sender)
@@ -419,19 +483,47 @@ static void finish_sent(struct sim_sender *sender)
             sent = sender->lanes[lane].sent >= reading->last_blocks[lane];
         if (!sent)
             continue;
-        reading->state = DONE;
-        if (reading->again)
+        struct sim_transfer *transfer = reading->transfer;
+        if (reading->again) {
+            reading->state = DONE;
+            sim_repeat_ended(sender->repeat, transfer, &reading->resend);
             continue;
-        reading->transfer->sent = true;
+        }
+        if (!sim_act(&sender->world->sender_life))
+            return;
+        reading->state = DONE;
+        transfer->sent = true;
+        transfer->sent_at_ns = sim_sender_realtime_ns(sender->world);
+        if (transfer->sequence != 0 && sender->world->setup.heals)
+            sim_repeat_sent(sender->repeat, transfer);
         heartbeat_left(sender->heartbeat, reading->transfer->id);
         sim_say(sender->world, "%s sent", reading->transfer->name);
     }
 }
 
+static bool has_fresh(const struct sim_sender *sender)
+{
+    for (size_t i = 0; i < sender->count; i++)
+        if (!sender->readings[i].again && sender->readings[i].state != DONE)
+            return true;
+    return false;
+}
+
+static void tell_healing(struct sim_sender *sender)
+{
+    struct message_range ranges[LIMIT_HEALING_RANGES];
+    if (sender->world->now_ns < sender->tick_ns)
+        return;
+    sender->tick_ns = sender->world->now_ns + TICK_NS;
+    size_t count = sim_repeat_ranges(sender->repeat, ranges);
+    heartbeat_set_healing(sender->heartbeat, ranges, count);
+}
+
 void sim_sender_run(struct sim_sender *sender)
 {
-    for (bool progress = true; progress;) {
-        progress = false;
+    tell_healing(sender);
+    for (bool progress = true; progress && !sender->world->sender_life.dead;) {
+        progress = sim_repeat_run(sender->repeat, !has_fresh(sender));
         run_seals(sender);
         fill_lanes(sender);
         for (unsigned i = 0; i < sender->config.lanes; i++)
@@ -455,7 +547,8 @@ uint64_t sim_sender_deadline_ns(const struct sim_sender *sender)
     uint64_t schedule_ns = schedule_deadline_ns(&sender->schedule, sender->world->now_ns, heal_ns);
     if (sender->open != NULL && schedule_ns < deadline_ns)
         deadline_ns = schedule_ns;
-    return deadline_ns;
+    uint64_t repeat_ns = sim_repeat_deadline_ns(sender->repeat, !has_fresh(sender));
+    return repeat_ns < deadline_ns ? repeat_ns : deadline_ns;
 }
 
 bool sim_sender_is_idle(const struct sim_sender *sender)
@@ -466,5 +559,5 @@ bool sim_sender_is_idle(const struct sim_sender *sender)
     for (unsigned i = 0; i < sender->config.lanes; i++)
         if (sender->lanes[i].returned != sender->lanes[i].handed)
             return false;
-    return true;
+    return sim_repeat_is_through(sender->repeat);
 }

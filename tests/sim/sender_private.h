@@ -64,8 +64,10 @@ struct sim_sender {
     struct schedule schedule;
     struct heartbeat *heartbeat;
     struct fec_cache *codes;
-    struct reading *readings; /* of at most SENDINGS_EACH of each transfer */
+    struct reading *readings;
     size_t count;
+    struct sim_repeat *repeat;
+    uint64_t mark_ns, tick_ns; /* when the marks are recorded again, and the heartbeat is told what will be covered */
     struct idle idle;
     bool healing, heals_open; /* heals have begun this group, are in the open block */
     struct pack pack;

@@ -34,6 +34,23 @@ bool sim_chance(struct sim_random *random, unsigned per_million)
     return per_million > 0 && sim_below(random, 1000000) < per_million;
 }
 
+bool sim_act(struct sim_life *life)
+{
+    if (!life->dead && life->left != UINT64_MAX && life->left-- == 0) {
+        life->left = UINT64_MAX;
+        life->dead = true;
+    }
+    return !life->dead;
+}
+
+void sim_tempt(struct sim_world *world, struct sim_life *life)
+{
+    if (world->setup.tempting == 0 || life->dead || life->left != UINT64_MAX || !sim_chance(&world->random, 150000))
+        return;
+    world->setup.tempting--;
+    life->left = sim_below(&world->random, 6);
+}
+
 void sim_fail(struct sim_world *world, const char *format, ...)
 {
     va_list arguments;
@@ -71,6 +88,34 @@ static void choose_link(struct sim_setup *setup, struct sim_random *random)
     setup->replay = (unsigned)sim_below(random, 2000 * severity);
 }
 
+/* Each of these in a part of the hard runs only, so that the others are seen without it. */
+static void choose_faults(struct sim_setup *setup, struct sim_random *random)
+{
+    setup->hard = sim_chance(random, 300000);
+    setup->heals = sim_chance(random, 300000);
+    setup->heal_copies = (unsigned)sim_between(random, 1, 3);
+    setup->operators = sim_chance(random, 400000) ? 150000 : 0;
+    if (!setup->hard)
+        return;
+    if (setup->weather >= SIM_RAIN && sim_chance(random, 500000))
+        setup->weather = SIM_NIGHT;
+    setup->sender_restarts = (unsigned)sim_below(random, 4);
+    setup->receiver_restarts = (unsigned)sim_below(random, 5);
+    setup->tempting = (unsigned)sim_below(random, 4);
+    setup->clock_steps = (unsigned)sim_below(random, 3);
+    setup->full_disks = sim_chance(random, 300000) ? 1 : 0;
+    setup->write_errors = sim_chance(random, 200000) ? 5000 : 0;
+    setup->flush_errors = sim_chance(random, 200000) ? 50000 : 0;
+    setup->ledger_errors = sim_chance(random, 200000) ? 50000 : 0;
+    setup->disk_faults =
+        setup->full_disks > 0 || setup->write_errors > 0 || setup->flush_errors > 0 || setup->ledger_errors > 0;
+    setup->receiver_backups = sim_chance(random, 150000) ? 1 : 0;
+    setup->sender_backups = setup->receiver_backups == 0 && sim_chance(random, 120000) ? 1 : 0;
+    setup->sender_restarts += setup->sender_backups;
+    setup->receiver_restarts += setup->receiver_backups;
+    setup->disk_ns = sim_chance(random, 500000) ? sim_below(random, 400 * CLOCK_MILLISECOND_NS) : 0;
+}
+
 static void choose_setup(struct sim_setup *setup, struct sim_random *random)
 {
     *setup = (struct sim_setup){
@@ -95,6 +140,7 @@ static void choose_setup(struct sim_setup *setup, struct sim_random *random)
     setup->span_ns = pace_span_ns(rate, group_bits);
     setup->burst_ns = pace_span_ns(rate, in_burst * bits);
     choose_link(setup, random);
+    choose_faults(setup, random);
 }
 
 static void fill_file(struct sim_file *file, enum manifest_kind kind, uint64_t size, struct sim_random *random)
@@ -167,6 +213,7 @@ static void make_transfer(struct sim_transfer *transfer, size_t number, uint64_t
 void sim_world_init(struct sim_world *world, uint64_t seed, bool verbose)
 {
     *world = (struct sim_world){.seed = seed, .verbose = verbose, .random = {.state = seed}};
+    world->sender_life.left = world->receiver_life.left = UINT64_MAX;
     struct sim_random *random = &world->random;
     (void)sim_next(random);
     choose_setup(&world->setup, random);
@@ -179,7 +226,8 @@ void sim_world_init(struct sim_world *world, uint64_t seed, bool verbose)
         world->chain_id[i] = (uint8_t)sim_next(random);
     world->transfer_count = (size_t)sim_between(random, 1, 14);
     world->transfers = calloc(world->transfer_count, sizeof *world->transfers);
-    assert(world->transfers != NULL);
+    world->replays = calloc(SIM_REPLAYS, sizeof *world->replays);
+    assert(world->transfers != NULL && world->replays != NULL);
     uint64_t submit_ns = sim_below(random, 2 * CLOCK_SECOND_NS);
     for (size_t i = 0; i < world->transfer_count; i++) {
         make_transfer(&world->transfers[i], i, submit_ns, random);
@@ -203,6 +251,7 @@ void sim_world_deinit(struct sim_world *world)
     for (size_t i = 0; i < world->record_count; i++)
         free(world->records[i].pieces);
     free(world->records);
+    free(world->replays);
     trust_destroy(world->trust);
     signature_key_destroy(world->key);
 }

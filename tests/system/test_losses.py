@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the high side knows of losses: in time, exactly, until it comes or an operator accepts it; and what backups do."""
 
+import os
 import shutil
 import sqlite3
 import time
@@ -123,6 +124,35 @@ def test_a_ticket_tells_no_more_than_the_configuration_allows(both, line, fast_s
     receiver.start()
     status = wait_never_seen(receiver, [(1, 1)])
     assert status["transfers"]["never_seen"][0]["ticket"] is None
+
+
+def litter(directory):
+    """What somebody of the group may put where requests are expected."""
+    names = (directory / f"{number:032x}.request" for number in range(1, 100))
+    os.mkfifo(next(names))
+    next(names).mkdir()
+    next(names).symlink_to("/etc/passwd")
+    os.link(content.write_file(directory / "other", 10, seed=1), next(names))
+    next(names).write_text("x" * (1 << 20))
+    next(names).write_text("[" * 50_000)
+    for number in range(20):
+        next(names).write_text('{"kind": "replay", "last": %d}' % (number + 1))
+    for name in names:
+        name.write_text("{}")
+        name.chmod(0o666)
+
+
+def test_litter_among_the_requests_is_cleared_and_holds_up_nobody(both, line, fast_scratch):
+    receiver = both.receiver
+    lose(both, line, fast_scratch, "a")
+    (entry,) = wait_never_seen(receiver, [(1, 1)])["transfers"]["never_seen"]
+    requests = receiver.state / "requests"
+    litter(requests)
+    # Older than what follows, so that it is met first.
+    done = accept(receiver, entry["ticket"], check=0)
+    assert "1 transfers" in done.stdout
+    assert not [path.name for path in requests.iterdir() if path.name.endswith(".request")]
+    assert receiver.stop() == 0
 
 
 def set_back(daemon, saved, directory):

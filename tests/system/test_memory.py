@@ -2,6 +2,7 @@
 """Memory does not grow with what is sent."""
 
 import os
+import re
 
 import content
 import harness
@@ -21,6 +22,24 @@ def peaks(directory, size, rate):
     assert both.sender.stop() == 0
     assert both.receiver.stop() == 0
     return found
+
+
+def printed_bound(receiver):
+    """KiB, as the receiver has printed it at its start."""
+    (mib,) = re.findall(r"resident memory stays below (\d+) MiB", (receiver.directory / "diodecast-receiver.log").read_text())
+    return int(mib) * 1024
+
+
+def test_the_receiver_stays_below_the_bound_that_it_prints_and_96_mib(fast_scratch):
+    both = harness.Pair(fast_scratch, link={"rate": "1Gbit/s"})
+    both.start()
+    bound = printed_bound(both.receiver)
+    both.sender.drop(content.write_file(fast_scratch / "file", 200 * MIB))
+    both.receiver.wait_delivered("file", timeout=90)
+    peak = both.receiver.program.peak_memory_kib()
+    print(f"receiver: {peak} KiB of {bound} KiB")
+    assert bound <= 96 * 1024
+    assert bound * 0.75 <= peak <= bound
 
 
 def test_peak_memory_is_the_same_for_a_large_file_as_for_a_small_one(fast_scratch):

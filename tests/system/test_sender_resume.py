@@ -28,14 +28,14 @@ def received_bytes(receiver):
     return seen[-1]
 
 
-def test_a_killed_sender_sends_less_than_a_twentieth_again(scratch):
+def test_a_killed_sender_sends_less_than_a_twentieth_again(fast_scratch):
     """Counted where it arrives: the status of a killed sender is up to a second old."""
     size = 300 * MIB
-    sender, receiver = make_sides(scratch, link={"rate": "200Mbit/s"})
+    sender, receiver = make_sides(fast_scratch, link={"rate": "200Mbit/s"})
     receiver.start()
     sender.start()
     receiver.wait_heard()
-    file = content.write_file(scratch / "model", size)
+    file = content.write_file(fast_scratch / "model", size)
     expected = content.facts(file)
     sender.drop(file)
     sending = sender.wait_status(lambda status: any(one["bytes_sent"] > size / 2 for one in status["sending"]),

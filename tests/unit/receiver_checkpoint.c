@@ -101,11 +101,21 @@ static void write_staged(uint32_t file, size_t size)
     close(fd);
 }
 
+static size_t recorded_count(void)
+{
+    size_t count;
+    struct ledger_key *keys;
+    assert_int_equal(ledger_partial_keys(ledger, &keys, &count), STATUS_OK);
+    free(keys);
+    return count;
+}
+
 static struct checkpoint_job *new_job(uint32_t file, uint64_t first, uint64_t limit)
 {
     struct checkpoint_job *job = checkpoint_job_create(SENDER, id);
     struct partial_entry entry = {.kind = PARTIAL_HELD, .file = file, .first = first, .end = limit};
     assert_true(partial_list_add(&job->list, &entry));
+    job->first = recorded_count() == 0;
     return job;
 }
 
@@ -155,15 +165,6 @@ static struct found recorded(void)
     return found;
 }
 
-static size_t recorded_count(void)
-{
-    size_t count;
-    struct ledger_key *keys;
-    assert_int_equal(ledger_partial_keys(ledger, &keys, &count), STATUS_OK);
-    free(keys);
-    return count;
-}
-
 static void what_is_flushed_is_recorded_with_its_hash(void **state)
 {
     uint8_t hash[CHUNK_HASH_SIZE];
@@ -209,6 +210,22 @@ static void a_failed_flush_discards_the_record_for_good(void **state)
     assert_int_equal(recorded_count(), 0);
     struct found found = recorded();
     assert_int_equal(found.list.count, 0);
+}
+
+/* The kernel tells of a failed flush once: a later one says nothing of the pages that it concerned. */
+static void what_follows_a_failed_flush_is_not_recorded_either(void **state)
+{
+    (void)state;
+    write_staged(3, SIZE);
+    assert_int_equal(run_job(new_job(3, 0, 1000)), CHECKPOINT_RECORDED);
+    struct checkpoint_job *later = new_job(3, 2000, 3000);
+    flush_error = EIO;
+    assert_int_equal(run_job(new_job(3, 1000, 2000)), CHECKPOINT_LOST);
+    flush_error = 0;
+    (void)run_job(later);
+    assert_int_equal(recorded_count(), 0);
+    assert_int_equal(run_job(new_job(3, 0, 1000)), CHECKPOINT_RECORDED); /* of a later transfer with the same id */
+    assert_int_equal(recorded_count(), 1);
 }
 
 static void a_failed_flush_of_many_files_does_too(void **state)
@@ -276,6 +293,7 @@ static void the_manifest_and_what_was_said_come_back_as_they_were(void **state)
     struct checkpoint_job *job = checkpoint_job_create(SENDER, id);
     struct ledger_partial *partial = &job->partial;
     struct ledger_partial loaded;
+    job->first = true;
     partial->announced = true;
     snprintf(partial->channel, sizeof partial->channel, "tools");
     snprintf(partial->name, sizeof partial->name, "größe");
@@ -321,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_flushed_is_recorded_with_its_hash, begin, end),
         cmocka_unit_test_setup_teardown(what_is_not_there_is_not_recorded, begin, end),
         cmocka_unit_test_setup_teardown(a_failed_flush_discards_the_record_for_good, begin, end),
+        cmocka_unit_test_setup_teardown(what_follows_a_failed_flush_is_not_recorded_either, begin, end),
         cmocka_unit_test_setup_teardown(a_failed_flush_of_many_files_does_too, begin, end),
         cmocka_unit_test_setup_teardown(what_the_ledger_does_not_take_comes_back, begin, end),
         cmocka_unit_test_setup_teardown(a_closed_transfer_is_forgotten, begin, end),

@@ -126,6 +126,27 @@ static void note_alarm(const struct knowledge_alarm *alarm, void *context)
     *list = *alarm;
 }
 
+static void rows_that_make_no_sense_are_passed_over(void **state)
+{
+    (void)state;
+    struct knowledge_alarm found[4] = {0};
+    struct ranges ranges = {0};
+    run_sql("INSERT INTO written_off (chain_id, first, last, actor, reason, at_ns) VALUES"
+            " (x'cc000000000000000000000000000000', 9, 3, 'a', 'b', 1),"
+            " (x'cc000000000000000000000000000000', 0, 3, 'a', 'b', 1),"
+            " (x'cc000000000000000000000000000000', 4, 9223372036854775807, 'a', 'b', 1),"
+            " (x'cc000000000000000000000000000000', 4, 5, 'a', 'b', 1);"
+            "INSERT INTO alarm (sender_id, chain_id, kind, first, last, at_ns) VALUES"
+            " (1, x'cc000000000000000000000000000000', 1, 9, 3, 1),"
+            " (1, x'cc000000000000000000000000000000', 2, 7, 7, 1)");
+    assert_int_equal(ledger_each_written_off(ledger, CHAIN, note_range, &ranges), STATUS_OK);
+    assert_int_equal(ranges.count, 1);
+    assert_int_equal(ranges.last[0], 5);
+    assert_int_equal(ledger_each_alarm(ledger, note_alarm, found), STATUS_OK);
+    assert_int_equal(found[0].first, 7);
+    assert_int_equal(found[1].kind, 0);
+}
+
 static void accepted_losses_and_alarms_survive(void **state)
 {
     (void)state;
@@ -353,6 +374,7 @@ int main(void)
                                         close_and_remove),
         cmocka_unit_test_setup_teardown(the_number_of_deliveries_is_right_whatever_is_repeated, open_fresh,
                                         close_and_remove),
+        cmocka_unit_test_setup_teardown(rows_that_make_no_sense_are_passed_over, open_fresh, close_and_remove),
         cmocka_unit_test_setup_teardown(accepted_losses_and_alarms_survive, open_fresh, close_and_remove),
         cmocka_unit_test_setup_teardown(after_a_rollback_only_the_new_branch_counts, open_fresh, close_and_remove),
         cmocka_unit_test_setup_teardown(a_ledger_of_the_first_schema_is_brought_up_to_date_with_all_it_knows,

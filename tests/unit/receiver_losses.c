@@ -193,6 +193,22 @@ static void a_range_never_seen_has_one_ticket_and_what_heals_is_told_apart(void 
     assert_false(snapshot.never_seen_not_healing); /* so that health stays good */
 }
 
+static void what_a_killed_receiver_had_heard_first_stays_its_baseline(void **state)
+{
+    (void)state;
+    hear(a_beat(1, 4), SECOND);
+    losses_destroy(losses);
+    senders_destroy(senders); /* without any of the jobs that it would give the publish stage */
+    senders = senders_create(trust, ledger, progress, NULL, SECOND);
+    losses = losses_create(senders, catalog, CONFIG_TICKETS_CHUNKS);
+    struct message_heartbeat beat = a_beat(1, 6);
+    beat.epoch = 4;
+    hear(beat, 2 * SECOND);
+    assert_int_equal(look(9 * SECOND)->never_seen_total, 2);
+    assert_int_equal(snapshot.never_seen[0].first, 5);
+    assert_int_equal(snapshot.never_seen[0].last, 6);
+}
+
 static void data_without_its_manifest_is_incomplete_once_its_number_is_known(void **state)
 {
     (void)state;
@@ -398,6 +414,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_range_never_seen_has_one_ticket_and_what_heals_is_told_apart, begin, end),
+        cmocka_unit_test_setup_teardown(what_a_killed_receiver_had_heard_first_stays_its_baseline, begin, end),
         cmocka_unit_test_setup_teardown(data_without_its_manifest_is_incomplete_once_its_number_is_known, begin, end),
         cmocka_unit_test_setup_teardown(a_ticket_tells_no_more_than_is_allowed, begin, end),
         cmocka_unit_test_setup_teardown(only_what_is_missing_is_written_off_and_it_stays_so, begin, end),

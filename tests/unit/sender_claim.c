@@ -279,7 +279,9 @@ static enum finish_result finish(struct fixture *fixture, struct transfer *trans
     struct finish_item item = {.transfer = transfer, .may_return = may_return};
     transfer->outcome = outcome;
     snprintf(transfer->reason, sizeof transfer->reason, "it changed");
-    finish_batch(&fixture->claim, &item, 1);
+    static struct finish_backlog backlog;
+    finish_batch(&fixture->claim, &backlog, &item, 1);
+    assert_int_equal(backlog.count, 0);
     return item.result;
 }
 
@@ -485,15 +487,18 @@ static void only_sent_transfers_expire_and_the_oldest_first(void **state)
     }
     finish(fixture, transfers[0], TRANSFER_SENT, true);
     finish(fixture, transfers[1], TRANSFER_SENT, true);
-    retain_run(&fixture->claim, clock_realtime_ns(), &result);
+    struct retain_pass pass = {
+        .claim = &fixture->claim, .now_ns = clock_realtime_ns(), .free_bytes = retain_free_bytes};
+    retain_run(&pass, &result);
     assert_int_equal(result.kept, 2);
     assert_int_equal(result.kept_bytes, 20);
     fixture->config.retain_bytes = 15;
-    retain_run(&fixture->claim, clock_realtime_ns(), &result);
+    retain_run(&pass, &result);
     assert_int_equal(result.removed, 1);
     assert_false(scratch_exists(&fixture->spool, filed(".sent", transfers[0]->id, "")));
     assert_true(scratch_exists(&fixture->spool, filed(".sent", transfers[1]->id, "1")));
-    retain_run(&fixture->claim, clock_realtime_ns() + INT64_C(3601000000000), &result);
+    pass.now_ns += INT64_C(3601000000000);
+    retain_run(&pass, &result);
     assert_int_equal(result.kept, 0);
     assert_int_equal(count_names(fixture, ".sent"), 0);
     assert_true(scratch_exists(&fixture->spool, filed(".sending", transfers[2]->id, "2")));

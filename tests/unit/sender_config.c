@@ -212,6 +212,8 @@ static void retention_and_resending_are_checked(void **state)
     assert_problem(*state, 19, "idle_share = 101", "between 1 and 100");
     assert_problem(*state, 19, "idle_window = 1", "idle_window");
     assert_problem(*state, 19, "group = no-such-group-here", "groupadd");
+    assert_problem(*state, 19, "group =", "leave the key out");
+    assert_problem(*state, 19, "idle_window = 0s", "idle_resend = off");
     assert_problem(*state, 17, "retain = 0s", "no bound");
     assert_problem(*state, 17, "retain_bytes = 0", "no bound");
     assert_problem(*state, 17, "retain_bytes = few", "retain_bytes");

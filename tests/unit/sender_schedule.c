@@ -284,6 +284,26 @@ static void shutdown_finds_every_item(void **state)
     assert_int_equal(found, 9);
 }
 
+static void an_urgent_end_is_where_only_lower_classes_follow(void **state)
+{
+    (void)state;
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 0)); /* nothing follows */
+    schedule_add(&schedule, &items[0], SCHEDULE_LOW);
+    assert_true(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 0));
+    assert_true(schedule_is_urgent_end(&schedule, SCHEDULE_NORMAL, 0));
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_LOW, 0));
+    schedule_add(&schedule, &items[1], SCHEDULE_HIGH);
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 0)); /* more of the same class */
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_NORMAL, 0));
+    schedule_data_done(&schedule, &items[1]);
+    assert_true(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 0));
+    schedule_add_copies(&schedule, &items[1], 5 * MS);
+    assert_true(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 4 * MS));
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 5 * MS)); /* a manifest goes first */
+    items[0].state = SCHEDULE_LATER;
+    assert_false(schedule_is_urgent_end(&schedule, SCHEDULE_HIGH, 4 * MS));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +323,7 @@ int main(void)
         cmocka_unit_test_setup(copies_are_spread_and_go_before_data, setup),
         cmocka_unit_test_setup(second_copy_waits_for_two_group_spans, setup),
         cmocka_unit_test_setup(shutdown_finds_every_item, setup),
+        cmocka_unit_test_setup(an_urgent_end_is_where_only_lower_classes_follow, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
