@@ -202,7 +202,7 @@ check-systemd: ## boot the units in a small Debian (downloads 60 MB once; needs 
 	$(submake) all
 	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/systemd
 
-fuzz: ## fuzz every target for FUZZ_SECONDS (60) each
+fuzz: ## fuzz every target for FUZZ_SECONDS (30) each
 	$(Q)tools/deps.sh build check
 	$(submake) fuzz-programs
 	$(Q)$(CHECK_ENV) tests/check.sh fuzz

@@ -29,11 +29,13 @@ struct gcm {
 };
 
 struct gcm_key {
+#ifdef HAVE_IPSEC_MB
+    _Alignas(64) struct gcm_key_data schedule;
+#endif
     const struct gcm *gcm;
     EVP_CIPHER_CTX *sealing; /* OpenSSL's only, as the next */
     EVP_CIPHER_CTX *opening;
 #ifdef HAVE_IPSEC_MB
-    _Alignas(64) struct gcm_key_data schedule;
     struct gcm_context_data context; /* of the message at hand; here because it ends with key stream in it */
 #endif
 };

@@ -11,7 +11,8 @@
 #include "common/db.h"
 #include "receiver/ledger.h"
 
-/* What the files of the ledger share: its two connections, and the binding and reading of columns. For ledger*.c only. */
+/* What the files of the ledger share: its two connections, and the binding and reading of columns. For ledger*.c only.
+ */
 struct connection {
     pthread_mutex_t mutex;
     struct db *db;

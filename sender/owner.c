@@ -12,8 +12,8 @@
 enum { PASSWD_BUFFER_SIZE = 4096 };
 
 struct known {
-    uid_t uid;
     uint64_t asked_ns; /* 0: nothing is known */
+    uid_t uid;
     char name[LIMIT_USER_LENGTH + 1];
 };
 

@@ -81,26 +81,26 @@ struct job {
 
 struct repeat {
     struct repeat_setup setup;
+    int64_t realtime_start_ns;
+    uint64_t monotonic_start_ns;
     uv_work_t work;
-    bool busy;
     struct job job;
-    bool requested;
     uint64_t retry_ns, expire_ns; /* monotonic */
     struct slot slots[SLOTS];
     struct ended ended[SLOTS];
     size_t ended_count;
-    bool look[SLOTS]; /* a replay may wait for that slot */
     struct heal *heal;
     struct healing healings[HEAL_UNDER_WAY];
     uint64_t never[HEAL_UNDER_WAY]; /* to be recorded: not to be healed any more */
     size_t never_count;
     uint64_t heals_total;
-    bool ranges_due; /* what will be covered has changed since the heartbeats were told */
     struct ledger_replay_summary summary;
-    bool summary_due;
     uint64_t summary_after_ns; /* not before, so that a long history does not keep the ledger from others */
-    int64_t realtime_start_ns;
-    uint64_t monotonic_start_ns;
+    bool summary_due;
+    bool busy;
+    bool requested;
+    bool look[SLOTS]; /* a replay may wait for that slot */
+    bool ranges_due;  /* what will be covered has changed since the heartbeats were told */
 };
 
 /* A clock that does not jump with the wall clock and goes on over restarts. */

@@ -4,7 +4,7 @@
 # `make check` has built what they need. What a failed test printed is shown; everything is kept in $BUILD/check/.
 #
 # BUILD            build folder                                  (build)
-# FUZZ_SECONDS     fuzzing per target                            (60)
+# FUZZ_SECONDS     fuzzing per target                            (30)
 # SIM_SEEDS        simulated runs; a tenth of them under ASan    (10000)
 # CRASH_KILLS      kills of the crash campaign                   (500)
 # DIODECAST_LONG   set: more of everything, and the long system tests
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.." || exit
 export BUILD=${BUILD:-build}
 long=${DIODECAST_LONG:-}
 : "${FUZZ_SECONDS:=${long:+600}}" "${SIM_SEEDS:=${long:+1000000}}"
-: "${FUZZ_SECONDS:=60}" "${SIM_SEEDS:=10000}"
+: "${FUZZ_SECONDS:=30}" "${SIM_SEEDS:=10000}"
 asan=$BUILD/san-address-undefined
 tsan=$BUILD/san-thread
 logs=$BUILD/check
@@ -159,9 +159,9 @@ suite() {
     sim-asan) run_command sim-asan "$asan/tests/sim/sim" --seeds $((SIM_SEEDS / 10)) ;;
     crash)
         DIODECAST_BUILD=$BUILD run_command crash $python tests/crash/campaign.py --kills "$CRASH_KILLS"
-        run_sweep crash-kill kill 40 50
-        run_sweep crash-eio EIO 8 20
-        run_sweep crash-enospc ENOSPC 8 20
+        run_sweep crash-kill kill 40 30
+        run_sweep crash-eio EIO 8 12
+        run_sweep crash-enospc ENOSPC 8 12
         ;;
     fuzz) run_fuzz ;;
     system) run_pytest system "$BUILD" tests/system ;;
