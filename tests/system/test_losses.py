@@ -150,7 +150,7 @@ def test_litter_among_the_requests_is_cleared_and_holds_up_nobody(both, line, fa
     litter(requests)
     # Older than what follows, so that it is met first.
     done = accept(receiver, entry["ticket"], check=0)
-    assert "1 transfers" in done.stdout
+    assert "1 transfer is written off" in done.stdout
     assert not [path.name for path in requests.iterdir() if path.name.endswith(".request")]
     assert receiver.stop() == 0
 
