@@ -98,21 +98,47 @@ run_sweep() { # NAME HOW EVERY SECONDS: all boundaries take half an hour, so a s
     DIODECAST_BUILD=$BUILD run_command "$1" $python tests/crash/sweep.py --how "$2" "${sample[@]}"
 }
 
-run_pytest() { # NAME FOLDER ARGUMENT...
-    local name=$1 folder=$2 start=$SECONDS status=0 last
+start_pytest() { # NAME FOLDER ARGUMENT...: to its log, with the exit status as its own
+    local name=$1 folder=$2
     shift 2
     rm -f "$logs/$name".sanitizer.*
-    (
-        sanitizer_environment "$name"
-        export DIODECAST_BUILD=$folder
-        timeout 7200 $python -m pytest -p no:cacheprovider -rs --durations=8 "$@" 2>&1 </dev/null
-    ) | tee "$logs/$name.log" || status=$?
-    last=$(tail -n 1 "$logs/$name.log")
+    sanitizer_environment "$name"
+    export DIODECAST_BUILD=$folder
+    timeout 7200 $python -m pytest -p no:cacheprovider -rs --durations=8 "$@" >"$logs/$name.log" 2>&1 </dev/null
+}
+
+finish_pytest() { # NAME STATUS SECONDS
+    local last bad
+    cat "$logs/$1.log"
+    last=$(tail -n 1 "$logs/$1.log")
     count() { grep -Eo "[0-9]+ $1" <<<"$last" | awk '{ sum += $1 } END { print sum + 0 }'; }
-    local bad
     bad=$(count '(failed|error)')
-    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
-    finish "$name" "$(count passed)" "$bad" "$(count skipped)" $((SECONDS - start))
+    [ "$2" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    finish "$1" "$(count passed)" "$bad" "$(count skipped)" "$3"
+}
+
+run_pytest() { # NAME FOLDER ARGUMENT...
+    local start=$SECONDS status=0
+    (start_pytest "$@") || status=$?
+    finish_pytest "$1" $status $((SECONDS - start))
+}
+
+# Most of these tests wait most of the time: two halves at once, one file here, one there.
+run_system() {
+    local start=$SECONDS status=0 source number=0
+    local odd=() even=()
+    for source in tests/system/test_*.py; do
+        if [ $((number++ % 2)) -eq 0 ]; then odd+=("$source"); else even+=("$source"); fi
+    done
+    (start_pytest system-1 "$BUILD" "${odd[@]}") &
+    local first=$!
+    (start_pytest system-2 "$BUILD" "${even[@]}") &
+    local second=$!
+    wait $first || status=$?
+    finish_pytest system-1 $status $((SECONDS - start))
+    status=0
+    wait $second || status=$?
+    finish_pytest system-2 $status $((SECONDS - start))
 }
 
 fuzz_one() { # NAME: replays the corpus, then looks for new inputs, which stay in the build folder
@@ -164,7 +190,7 @@ suite() {
         run_sweep crash-enospc ENOSPC 8 12
         ;;
     fuzz) run_fuzz ;;
-    system) run_pytest system "$BUILD" tests/system ;;
+    system) run_system ;;
     system-asan) run_pytest system-asan "$asan" tests/system/test_transfer.py ;;
     system-tsan) run_pytest system-tsan "$tsan" tests/system/test_transfer.py -k clean ;;
     *)
