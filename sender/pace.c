@@ -68,7 +68,7 @@ void pace_sent(struct pace *pace, uint64_t bits, uint64_t now_ns)
 
     if (pace->fast_ns < behind(now_ns, PACE_BURST_NS))
         pace->fast_ns = behind(now_ns, PACE_BURST_NS);
-    pace->fast_ns += pace_span_ns(pace->rate_bits_per_s, bits) / 2;
+    pace->fast_ns += pace_span_ns(pace->rate_bits_per_s, bits) * 8 / 9;
 
     move_window(pace, now_ns);
     pace->bits[pace->slot % PACE_SLOTS] += bits;

@@ -9,8 +9,9 @@
  * a link of exactly the rate would have carried everything sent so far: a train may leave from then on. A sender that
  * wakes up late makes up for at most `credit_ns`, so that the mean holds on a busy machine, within two bounds:
  * any PACE_WINDOW_NS carry at most what the rate allows in them and one train (so that a pause is made up for next to
- * other pauses, or little by little), and while it makes up it sends at most twice as fast, in bursts of at most
- * PACE_BURST_NS. Pure.
+ * other pauses, or little by little), and while it makes up it sends at most an eighth faster, in bursts of at most
+ * PACE_BURST_NS: groups are made for a burst of losses at the rate, and one that meets twice as many datagrams is more
+ * than they can repair. Pure.
  */
 #define PACE_WINDOW_NS UINT64_C(100000000)
 #define PACE_BURST_NS  UINT64_C(1000000)
@@ -22,7 +23,7 @@ struct pace {
     uint64_t credit_ns;
     uint64_t free_ns;   /* the link has carried all that was sent */
     uint64_t remainder; /* what is behind the point of free_ns, in units of 1 / rate */
-    uint64_t fast_ns;   /* the same of a link that is twice as fast */
+    uint64_t fast_ns;   /* the same of a link that is an eighth faster */
     uint64_t window_ns; /* from when on the window has room for a train */
 
     uint64_t slot;             /* the newest one: its time by PACE_SLOT_NS */
