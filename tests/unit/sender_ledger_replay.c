@@ -78,7 +78,7 @@ static void what_waits_already_is_merged_and_done_at_the_earlier_time(void **sta
     assert_int_equal(begin(fixture, true, &replay), STATUS_OK);
     assert_int_equal(replay.parts.range_count, 2);
     assert_int_equal(replay.parts.ranges[1].last, 9);
-    /* It runs: what is asked for now may be lost already, so that it is another one. */
+    /* It runs: the chunks of a further request may have left already, so the request becomes a replay of its own. */
     ask(fixture, "three", &some, 1);
     assert_int_equal(ledger_replay_end(fixture->ledger, replay.number, LEDGER_REPLAY_DONE, NULL, 11), STATUS_OK);
     assert_int_equal(ledger_replay_summary(fixture->ledger, summary), STATUS_OK);
