@@ -64,6 +64,7 @@ struct operation {
     uint64_t file_offset;
     uint64_t size; /* as it was filled */
     unsigned count, block_count;
+    bool uncached; /* as it was submitted; others under way may have shown meanwhile that this is not to be had */
     struct writer_block *blocks[BLOCKS];
     struct iovec vector[PIECES];
     struct {
@@ -372,7 +373,8 @@ void writer_put(struct writer *writer, struct assembly *assembly, uint32_t index
 static void submit(struct writer *writer, struct operation *operation)
 {
     struct io_uring_sqe *sqe = ring_sqe(writer->setup.ring);
-    int flags = operation->file->uncached ? RWF_DONTCACHE : 0;
+    operation->uncached = operation->file->uncached;
+    int flags = operation->uncached ? RWF_DONTCACHE : 0;
     io_uring_prep_writev2(sqe, operation->file->fd, operation->vector, operation->count, operation->file_offset, flags);
     io_uring_sqe_set_data(sqe, operation);
     writer->under_way++;
@@ -452,7 +454,7 @@ void writer_complete(struct writer *writer, const struct io_uring_cqe *cqe)
         if (operation->file->dirty >= WRITEBACK_AT && !operation->file->uncached && !operation->file->in_writeback)
             start_writeback(writer, operation->file);
     }
-    if (cqe->res == -EOPNOTSUPP && operation->file->uncached) {
+    if (cqe->res == -EOPNOTSUPP && operation->uncached) {
         writer->caches = true; /* this kernel or file system does not know how: the checkpoints let the pages go */
         operation->file->uncached = false;
         submit(writer, operation);
