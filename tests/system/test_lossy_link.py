@@ -21,8 +21,6 @@ def start_pair(made, scratch, port=4700, **options):
     return sender, receiver
 
 
-# Of late it loses a group of blocks in some runs on a busy machine (README, "What it does not do yet").
-@pytest.mark.long
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("mtu", [1500, 9000])
 def test_a_large_file_and_a_tree_arrive_and_nothing_comes_back(link, fast_scratch, mtu, run):

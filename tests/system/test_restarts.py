@@ -168,8 +168,6 @@ def test_a_kill_leaves_nothing_to_take_over_and_the_next_run_starts_clean(scratc
     assert receiver.finished[-1]["link"]["drops"].get("kernel_socket_buffer", 0) == 0
 
 
-# Of late it fails in some runs on a busy machine (README, "What it does not do yet").
-@pytest.mark.long
 def test_twenty_restarts_in_a_transfer_of_1_gib_lose_no_block(fast_scratch, hold):
     held = hold(buffer=2 * BUFFER)
     sender, receiver = make_sides(fast_scratch, held, link={"rate": "300Mbit/s"})
