@@ -2,7 +2,7 @@
 /*
  * The yardsticks that diodecast is measured against, one thread a side and nothing else to do:
  *
- *     bare raw  send|receive   GSO ))) GRO, the payload is never looked at
+ *     bare raw  send|receive   GSO ))) GRO, the payload is never looked at; with -z the sender asks for zero-copy
  *     bare pair send|receive   read, SHA-256, RS 128+16, XXH3, GSO ))) GRO, XXH3, copy, SHA-256, write
  *
  * The pair has no names, no manifest, no interleaving, no state and repairs nothing: it does what the bytes cost and no
@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <linux/errqueue.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -47,7 +48,7 @@ struct lead {
 _Static_assert(sizeof(struct lead) == HEADER, "the lead has no padding");
 
 struct options {
-    bool raw;
+    bool raw, zero_copy;
     const char *file; /* pair: read or written; raw sends from memory */
     struct socket_address address;
     uint16_t symbol_size;
@@ -83,6 +84,7 @@ static long peak_kib(void)
 struct result {
     const char *side;
     uint64_t bytes, datagrams, damaged, wire_bytes;
+    uint64_t copied; /* trains of a zero-copy sender that the kernel copied all the same */
     uint64_t first_ns, last_ns;
 };
 
@@ -91,8 +93,9 @@ static void report(const struct result *result)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     printf("{\"side\": \"%s\", \"bytes\": %" PRIu64 ", \"datagrams\": %" PRIu64 ", \"damaged\": %" PRIu64
-           ", \"wire_bytes\": %" PRIu64 ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"peak_kib\": %ld}\n",
-           result->side, result->bytes, result->datagrams, result->damaged, result->wire_bytes,
+           ", \"wire_bytes\": %" PRIu64 ", \"copied\": %" PRIu64
+           ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"peak_kib\": %ld}\n",
+           result->side, result->bytes, result->datagrams, result->damaged, result->wire_bytes, result->copied,
            (double)(result->last_ns - result->first_ns) / 1e9,
            seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime), peak_kib());
     fflush(stdout);
@@ -106,7 +109,26 @@ struct train {
     uint64_t datagram_wire_bits, rate_bits_per_s;
     uint64_t next_ns;
     unsigned capacity;
+    int flags;
+    uint64_t copied;
 };
+
+/* What a zero-copy sender is told of trains that the kernel is done with. */
+static void train_take_notices(struct train *train)
+{
+    char control[CONTROL_SIZE];
+    struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
+    while (train->flags != 0 && recvmsg(train->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0) {
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        if (header != NULL) {
+            struct sock_extended_err notice;
+            memcpy(&notice, CMSG_DATA(header), sizeof notice);
+            if (notice.ee_origin == SO_EE_ORIGIN_ZEROCOPY && notice.ee_code == SO_EE_CODE_ZEROCOPY_COPIED)
+                train->copied += notice.ee_data - notice.ee_info + 1;
+        }
+        message.msg_controllen = sizeof control;
+    }
+}
 
 static void train_send(struct train *train, uint8_t *bytes, size_t count)
 {
@@ -133,9 +155,12 @@ static void train_send(struct train *train, uint8_t *bytes, size_t count)
     header->cmsg_type = UDP_SEGMENT;
     header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
     memcpy(CMSG_DATA(header), &train->datagram_size, sizeof train->datagram_size);
-    while (sendmsg(train->fd, &message, 0) < 0)
+    while (sendmsg(train->fd, &message, train->flags) < 0) {
         if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
             fail("sendmsg");
+        train_take_notices(train);
+    }
+    train_take_notices(train);
 }
 
 static void train_send_all(struct train *train, uint8_t *bytes, size_t count)
@@ -193,6 +218,11 @@ static int run_sender(const struct options *options)
         train.capacity = TRAIN_DATAGRAMS;
     if (socket_open_sender(&options->address, 4 << 20, &train.fd) != STATUS_OK)
         return EX_OSERR;
+    if (options->zero_copy) {
+        train.flags = MSG_ZEROCOPY;
+        if (setsockopt(train.fd, SOL_SOCKET, SO_ZEROCOPY, &(int){1}, sizeof(int)) != 0)
+            fail("SO_ZEROCOPY");
+    }
     int fd = options->raw ? -1 : open(options->file, O_RDONLY | O_CLOEXEC);
     if (!options->raw && fd < 0)
         fail(options->file);
@@ -225,6 +255,7 @@ static int run_sender(const struct options *options)
                             .bytes = bytes,
                             .datagrams = sent,
                             .wire_bytes = sent * train.datagram_wire_bits / 8,
+                            .copied = train.copied,
                             .first_ns = start_ns,
                             .last_ns = end_ns});
     digest_destroy(digest);
@@ -348,7 +379,7 @@ static int run_receiver(const struct options *options)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bare raw|pair send|receive -a ADDRESS:PORT [-m MTU] [-f FILE] [-b BYTES] [-r RATE]\n");
+    fprintf(stderr, "usage: bare raw|pair send|receive -a ADDRESS:PORT [-m MTU] [-f FILE] [-b BYTES] [-r RATE] [-z]\n");
     return EX_USAGE;
 }
 
@@ -362,7 +393,7 @@ int main(int argc, char **argv)
     options.raw = strcmp(argv[1], "raw") == 0;
     bool sends = strcmp(argv[2], "send") == 0;
     optind = 3;
-    for (int option; (option = getopt(argc, argv, "a:m:f:b:r:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "a:m:f:b:r:z")) != -1;) {
         bool good = true;
         if (option == 'a')
             address = optarg;
@@ -374,6 +405,8 @@ int main(int argc, char **argv)
             good = units_parse_size(optarg, &options.bytes);
         else if (option == 'r')
             good = units_parse_rate(optarg, &options.rate_bits_per_s);
+        else if (option == 'z')
+            options.zero_copy = options.raw;
         else
             good = false;
         if (!good)

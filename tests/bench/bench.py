@@ -20,6 +20,7 @@ from pathlib import Path
 import goals
 import links
 import machine
+import pacing
 import plots
 import rounds
 import stages
@@ -30,10 +31,10 @@ from links import harness
 from pair import Diodecast, Wheel
 from workloads import GIB, MIB
 
-PARTS = ("throughput", "latency", "hold", "stages", "plots")
+PARTS = ("throughput", "latency", "pacing", "hold", "stages", "plots")
 RATES = {"raw": (1, 60), "pair": (0.5, 16), "udpcast": (0.2, Udpcast.MOST_GBIT), "bulk": (0.5, 10)}
 HOLD_SHARE = 0.8
-ROWS = ("raw", "pair", "udpcast", "bulk", "key", "lanes", "tree", "loose")
+ROWS = ("raw", "zerocopy", "pair", "udpcast", "bulk", "key", "lanes", "tree", "loose")
 
 
 class Plan:
@@ -62,7 +63,7 @@ class Plan:
     def estimate_s(self):
         """Seconds, for two shared cores: about 3 Gbit/s in bulk, 0.9 for udpcast, 2 s to start and stop the daemons."""
         count = len(self.mtus) * max(1, len(self.settings))
-        one = {"raw": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 100e6 + 0.5, "bulk": 2 + self.size / 350e6,
+        one = {"raw": 0.5, "zerocopy": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 100e6 + 0.5, "bulk": 2 + self.size / 350e6,
                "key": 2 + self.size / 250e6, "lanes": 2 + self.size / 350e6, "tree": 2 + self.tree_files / 3000,
                "loose": 2.5 + self.loose_files / 1500}
         search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * self.steps * self.repeats * 0.7
@@ -71,8 +72,10 @@ class Plan:
             total += count * (search + self.runs * (machine.LOOK_S + sum(one[row] for row in self.rows)))
         if "latency" in self.parts:
             total += count * (8 + self.wheels * 0.3)
-        if "throughput" not in self.parts and {"hold", "plots"} & set(self.parts):
+        if "throughput" not in self.parts and {"pacing", "hold", "plots"} & set(self.parts):
             total += count * one["bulk"] * self.search_size / self.size * self.steps * self.repeats * 0.7
+        if "pacing" in self.parts:
+            total += len(self.mtus) * 4 * 18
         if "hold" in self.parts:
             total += count * self.runs * (2 + self.hold_size / 300e6)
         if "plots" in self.parts:
@@ -92,9 +95,9 @@ class Bench:
         self.watch = machine.Watch()
         self.command = "make bench" + (f" BENCH_OPTIONS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
         self.result = {"command": self.command, "machine": {**machine.facts(), "rmem_max": links.raise_socket_buffer()},
-                       "throughput": [], "latency": [], "hold": [], "stages": [], "plots": {}}
+                       "throughput": [], "latency": [], "pacing": [], "hold": [], "stages": [], "plots": {}}
         self.loads = {}
-        self.best = {}  # (link name, MTU): rate of diodecast in bulk
+        self.best = {}  # (contender, link name, MTU): rate
 
     def load(self, name):
         """Made on first use."""
@@ -120,6 +123,8 @@ class Bench:
         bulk = load or (self.load(name) if name in ("tree", "loose") else self.load("bulk"))
         if name in ("raw", "pair"):
             return Bare(name, link, self.scratch, bulk)
+        if name == "zerocopy":
+            return Bare("raw", link, self.scratch, bulk, "raw, zero-copy", ["-z"])
         if name == "udpcast":
             return Udpcast(link, self.scratch, bulk)
         options = {"key": {"key": self.key()}, "lanes": {"lanes": self.arguments.lanes}}.get(name, {})
@@ -127,19 +132,18 @@ class Bench:
         return Diodecast(shown, link, self.scratch, bulk, **options)
 
     def search(self, name, link):
-        """(rate, what was tried). Ways of diodecast share the rate of its bulk."""
-        if self.arguments.rate and name not in ("raw", "pair", "udpcast"):
+        """(rate, what was tried). Ways of diodecast share the rate of its bulk, zero-copy that of raw."""
+        if self.arguments.rate and name not in ("raw", "zerocopy", "pair", "udpcast"):
             return self.arguments.rate, ()
         if name not in RATES:
-            name = "bulk"
-        if name == "bulk" and (link.name, link.mtu) in self.best:
-            return self.best[link.name, link.mtu], ()
+            name = "raw" if name == "zerocopy" else "bulk"
+        if (name, link.name, link.mtu) in self.best:
+            return self.best[name, link.name, link.mtu], ()
         low, high = RATES[name]
         contender = self.contender(name, link, self.load("search"))
         rate, tried = rounds.best_rate(contender.run, low, high, self.plan.steps, self.plan.repeats, tell)
         tell(f"  best rate of {name}: {rate:.2f} Gbit/s on the wire")
-        if name == "bulk":
-            self.best[link.name, link.mtu] = rate
+        self.best[name, link.name, link.mtu] = rate
         return rate, tried
 
     def throughput(self, link):
@@ -164,6 +168,12 @@ class Bench:
             row[name] = rounds.spread([1000 * seconds for seconds in found])
         self.result["latency"].append(row)
         tell(f"  wheel: own {row['own_ms']:.0f} ms, idle {row['idle_ms']['median']:.0f} ms, beside {row['beside_ms']['median']:.0f} ms")
+
+    def pacing(self, link):
+        """Only where the counters of the low end tell each datagram."""
+        if link.offload is False:
+            best = HOLD_SHARE * self.search("bulk", link)[0]
+            self.result["pacing"] += pacing.measure(link, self.scratch, best, self.watch, tell)
 
     def hold(self, link):
         """80 % of the best rate, held for long: not one datagram may be lost."""
@@ -207,7 +217,7 @@ class Bench:
         curves, points = {}, []
 
         def on_link(link):
-            for part in ("throughput", "latency", "hold"):
+            for part in ("throughput", "latency", "pacing", "hold"):
                 if part in self.plan.parts:
                     getattr(self, part)(link)
             if "plots" in self.plan.parts and link.offload in (None, False if False in self.plan.settings else True):
@@ -229,11 +239,11 @@ class Bench:
               f"this takes about {self.plan.estimate_s() / 60:.0f} minutes", flush=True)
         self.watch.look("before the start")
         start = time.monotonic()
-        if {"throughput", "latency", "hold", "plots"} & set(self.plan.parts):
+        if set(PARTS) - {"stages"} & set(self.plan.parts):
             self.on_links()
         if "stages" in self.plan.parts:
             self.result["stages"] = stages.measure(self.scratch, self.plan.mtus, self.plan.runs, self.watch, tell)
-        for part in ("latency", "hold", "stages"):
+        for part in ("latency", "pacing", "hold", "stages"):
             if self.result[part]:
                 print("\n" + getattr(table, part)(self.result[part]))
         self.result["seconds"] = round(time.monotonic() - start)

@@ -68,6 +68,12 @@ def latency(rows):
                    "peak MiB, memory = 64MiB"], lines)
 
 
+def pacing(rows):
+    lines = [[f"{row['link']}, MTU {row['mtu']}", number(row["rate_gbit"]), number(row["mean_of_rate"], 4),
+              number(row["over_in_100_ms_of_train"])] for row in rows]
+    return render(["the rate on the wire", "rate", "mean of 10 s / rate", "most in 100 ms, trains over the rate"], lines)
+
+
 def hold(rows):
     lines = [[f"{row['link']}, MTU {row['mtu']}", number(row["rate_gbit"]), f"{row['size_gib']:.2f}", with_range(row["gbit"]),
               " ".join("-" if lost is None else str(lost) for lost in row["lost"])] for row in rows]

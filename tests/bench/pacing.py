@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Whether the configured rate is held: its mean over ten seconds, and the most in any 100 ms. What leaves is read from the counters of
+the low end each two milliseconds, by this file run as a program in that namespace.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import links
+from pair import Running
+from workloads import sparse
+
+RATES_GBIT = (0.01, 0.1, 1)
+LEAD_S, MEAN_S = 1.0, 10.0
+WINDOW_S, STEP_S = 0.1, 0.002
+TRAIN_DATAGRAMS, TRAIN_BYTES = 64, 65_000  # sender/train.h
+ETHERNET_IN_COUNTERS = 14
+
+
+def sample(interface, seconds):
+    """[(time, wire bits)] from now on."""
+    counters = Path("/sys/class/net") / interface / "statistics"
+    with open(counters / "tx_bytes", "rb", buffering=0) as size, open(counters / "tx_packets", "rb", buffering=0) as frames:
+        samples, end_s = [], time.monotonic() + seconds
+        while not samples or samples[-1][0] < end_s:
+            for file in (size, frames):
+                file.seek(0)
+            samples.append((time.monotonic(), 8 * (int(size.read()) + links.ETHERNET_REST * int(frames.read()))))
+            time.sleep(STEP_S)
+    return samples
+
+
+def most_in_window(samples):
+    """Wire bits between any two samples that are at most 100 ms apart."""
+    most = first = 0
+    for now_s, bits in samples:
+        while now_s - samples[first][0] > WINDOW_S:
+            first += 1
+        most = max(most, bits - samples[first][1])
+    return most
+
+
+def train_bits(mtu):
+    """Wire bits of the longest train."""
+    payload = (mtu - 28 - 80) // 16 * 16 + 80
+    return 8 * min(TRAIN_DATAGRAMS, TRAIN_BYTES // payload) * (payload + 28 + ETHERNET_IN_COUNTERS + links.ETHERNET_REST)
+
+
+def _one(link, directory, gbit):
+    seconds = LEAD_S + MEAN_S + 1
+    with tempfile.TemporaryDirectory(dir=directory, prefix="run-") as scratch:
+        load = sparse(scratch, int(gbit * 1e9 / 8 * (seconds + 2)))
+        with Running(scratch, link, gbit) as running:
+            hidden = running.sender.channel("default") / ".staged"
+            hidden.mkdir()
+            running.drop(load.stage(hidden), "default")
+            running.receiver.wait_status(lambda status: status["transfers"]["open"], "the beginning of the transfer")
+            done = subprocess.run([*link.in_low, sys.executable, __file__, link.interfaces[0], str(seconds)], check=True,
+                                  stdout=subprocess.PIPE, timeout=seconds + 30)
+            for daemon in (running.sender, running.receiver):
+                daemon.kill()
+    samples = [one for one in json.loads(done.stdout)]
+    begin_s = samples[0][0] + LEAD_S
+    samples = [one for one in samples if begin_s <= one[0] <= begin_s + MEAN_S]
+    (first_s, first), (last_s, last) = samples[0], samples[-1]
+    return {"mean_of_rate": (last - first) / (last_s - first_s) / (gbit * 1e9),
+            "over_in_100_ms_of_train": max(0, most_in_window(samples) - gbit * 1e9 * WINDOW_S) / train_bits(link.mtu)}
+
+
+def measure(link, directory, best_gbit, watch, tell):
+    """A row for each rate."""
+    rows = []
+    for gbit in (*RATES_GBIT, best_gbit):
+        watch.look(f"pacing, {link.name}, MTU {link.mtu}, {gbit:.2f} Gbit/s")
+        rows.append({"link": link.name, "mtu": link.mtu, "rate_gbit": gbit, **_one(link, directory, gbit)})
+        tell(f"  pacing at {gbit:.2f} Gbit/s: mean {rows[-1]['mean_of_rate']:.4f} of it, at most "
+             f"{rows[-1]['over_in_100_ms_of_train']:.2f} trains over it in 100 ms")
+    return rows
+
+
+if __name__ == "__main__":
+    json.dump(sample(sys.argv[1], float(sys.argv[2])), sys.stdout)
