@@ -59,7 +59,7 @@ TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
 SENDER_CORE   := schedule pack encode interleave group pace heartbeat idle mark parts replay heal printable
-RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack extents assembly room catalog claims knowledge missing partial keeper restore judge
+RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack checks extents assembly room catalog catalog_room bounds claims knowledge missing partial keeper restore judge opening renumber
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 
 PROGRAMS := $(OUT)/diodecast-sender $(OUT)/diodecast-receiver $(OUT)/diodecast $(OUT)/diodecast-impair
@@ -67,15 +67,17 @@ UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT     := $(patsubst %.c,$(OUT)/%,$(UNIT_SRC))
 SIM      := $(OUT)/tests/sim/sim
 SHIM     := $(OUT)/tests/crash/shim.so
+FLOOD    := $(OUT)/tests/system/flood
 
-.PHONY: all help deps demo check check-long check-crash check-systemd lint bench fuzz install clean format tests threaded-tests fuzz-programs
+.PHONY: all help deps demo check check-long check-crash check-silence check-systemd lint bench fuzz install clean format tests threaded-tests fuzz-programs \
+	coverage coverage-programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
 
 all: $(PROGRAMS) ## build the programs into build/
 
-tests: all $(UNIT) $(SIM) $(SHIM)
+tests: all $(UNIT) $(SIM) $(SHIM) $(FLOOD)
 threaded-tests: all $(OUT)/tests/unit/test_threads $(OUT)/tests/unit/test_audit_threads
 
 $(OUT)/lib%.a:
@@ -97,7 +99,8 @@ $(OUT)/diodecast-sender: $(OUT)/sender/main.o $(OUT)/libsender.a $(OUT)/libcommo
 $(OUT)/diodecast-receiver: $(OUT)/receiver/main.o $(OUT)/libreceiver.a $(OUT)/libcommon.a
 	$(link)
 	$(call do_link)
-$(OUT)/diodecast: $(TOOLS_OBJ) $(OUT)/libcommon.a
+# The command walks items with the sender's own scan.
+$(OUT)/diodecast: $(TOOLS_OBJ) $(OUT)/libsender.a $(OUT)/libcommon.a
 	$(link)
 	$(call do_link)
 $(OUT)/diodecast-impair: $(OUT)/tools/impair.o $(OUT)/libcommon.a
@@ -133,6 +136,11 @@ $(SIM): $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libcore.a $(OUT)/libcom
 	$(link)
 	$(call do_link)
 
+# The attacker of tests/system/test_flood.py.
+$(FLOOD): $(OUT)/tests/system/flood.o
+	$(link)
+	$(call do_link)
+
 # Ends a daemon at a chosen I/O boundary; preloaded by tests/crash/campaign.py.
 $(SHIM): tests/crash/shim.c
 	$(link)
@@ -153,14 +161,23 @@ $(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(OUT)/libcommon.a
 
 # Fuzz targets are libFuzzer's, so everything below them is compiled by clang once more, in a folder of its own.
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_LIBS  := $(OUT)/libfuzz.a $(OUT)/libcore.a $(OUT)/libcommon.a
+$(OUT)/libfuzz.a: $(call objects,$(filter-out tests/fuzz/fuzz_%.c tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)) tools/status_view.c tools/terminal.c)
 ifeq ($(OUT),$(BUILD)/fuzz)
-$(OUT)/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libcore.a $(OUT)/libcommon.a
+$(OUT)/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(FUZZ_LIBS)
 	$(link)
 	$(call do_link,-fsanitize=fuzzer)
 endif
+# The same targets without libFuzzer, which only replay files.
+$(OUT)/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(FUZZ_LIBS)
+	$(link)
+	$(call do_link)
+# Signatures that cost next to nothing.
+$(OUT)/fuzz_receiver $(OUT)/replay_receiver: $(OUT)/tests/sim/signature.o
 fuzz-programs:
 	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzzer-no-link,address,undefined OUT=$(BUILD)/fuzz \
-		WARNINGS='-Wall -Wextra -Werror' $(patsubst %,$(BUILD)/fuzz/fuzz_%,$(FUZZ_NAMES))
+		WARNINGS='-Wall -Wextra -Wno-missing-field-initializers -Werror' $(patsubst %,$(BUILD)/fuzz/fuzz_%,$(FUZZ_NAMES))
+coverage-programs: $(UNIT) $(SIM) $(patsubst %,$(OUT)/replay_%,$(FUZZ_NAMES))
 
 JOBS := $(shell nproc)
 submake = $(Q)$(MAKE) --no-print-directory -j$(JOBS)
@@ -197,15 +214,26 @@ check-crash: ## kill both daemons CRASH_KILLS (10000) times while transfers cros
 	$(submake) tests
 	$(Q)CRASH_KILLS=$${CRASH_KILLS:-10000} $(CHECK_ENV) tests/check.sh crash
 
-check-systemd: ## boot the units in a small Debian (downloads 60 MB once; needs root; two minutes)
+check-systemd: ## boot the units in a small Debian (downloads 60 MB once; needs root; five minutes)
 	$(Q)tools/deps.sh build demo check systemd-check
 	$(submake) all
 	$(Q)DIODECAST_BUILD=$(BUILD) /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/systemd
 
-fuzz: ## fuzz every target for FUZZ_SECONDS (30) each
+check-silence: ## long form: nothing leaves the high end of a link, over 100 restarts, scans and floods (needs root)
+	$(Q)tools/deps.sh build demo check
+	$(submake) all
+	$(Q)DIODECAST_LONG=1 DIODECAST_BUILD=$(BUILD) /usr/bin/python3 -m pytest -q -rs -s -p no:cacheprovider tests/system/test_silence.py
+
+fuzz: ## fuzz every target for SECONDS each (without: 200 for all, on each processor)
 	$(Q)tools/deps.sh build check
 	$(submake) fuzz-programs
-	$(Q)$(CHECK_ENV) tests/check.sh fuzz
+	$(Q)$(CHECK_ENV) $(if $(SECONDS),FUZZ_SECONDS=$(SECONDS)) tests/check.sh fuzz
+
+coverage: ## line coverage of what hostile bytes meet, by unit tests, corpora and simulation; below 95 % is a failure
+	$(Q)tools/deps.sh build check
+	$(submake) OUT=$(BUILD)/coverage OPTIMIZE='-O0 -g --coverage -fprofile-update=atomic' HARDENING=-fPIE \
+		LDFLAGS=--coverage coverage-programs
+	$(Q)$(CHECK_ENV) tests/coverage.sh
 
 bench: ## measure beside the yardsticks and udpcast, in one run (BENCH_OPTIONS=--quick for a short one)
 	$(Q)tools/deps.sh build bench
@@ -224,7 +252,8 @@ format: ## format the C sources in place
 install: all ## install below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	$(Q)for page in $(wildcard */*.1 */*.5 */*.8); do \
+	install -m 0755 tools/diodecast-link.sh $(DESTDIR)$(PREFIX)/bin/diodecast-link
+	$(Q)for page in $(wildcard */*.1 */*.5 */*.7 */*.8); do \
 		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; \
 	done
 	$(Q)for sample in $(wildcard */*.conf.example); do \

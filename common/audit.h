@@ -33,9 +33,12 @@ enum audit_event {
     AUDIT_VERIFIED,    /* high: content is what the manifest says */
     AUDIT_DELIVERED,   /* high: visible in the intake queue */
     AUDIT_QUARANTINED, /* high: manifest refused; detail: why */
-    AUDIT_DISCARDED,   /* high: what was held of it is gone; detail: why */
+    AUDIT_HELD,        /* high: verified, and held back in the quarantine; detail: why */
+    AUDIT_RELEASED,    /* high: what was held back may be delivered now; actor */
+    AUDIT_DISCARDED,   /* high: what was held of it is gone; actor, detail: why */
     AUDIT_WRITTEN_OFF, /* high: its loss was accepted; actor, detail: the reason given */
     AUDIT_ALARM,       /* high: rollback or fork of a chain; detail: what */
+    AUDIT_KEY,         /* high: a public key was added, revoked, removed, announced…; detail: which, what */
     /* The log's own, which nobody else records: */
     AUDIT_SEGMENT,    /* first record of a file */
     AUDIT_CHECKPOINT, /* holds a signature of itself, and so of all before */

@@ -2,6 +2,7 @@
 #ifndef DIODECAST_COMMON_CLOCK_H
 #define DIODECAST_COMMON_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The only readers of the clock; everything that decides takes the result as an argument. */
@@ -15,5 +16,8 @@ uint64_t clock_monotonic_ns(void);
 int64_t clock_realtime_ns(void);
 /* UTC, RFC 3339 with milliseconds: 2026-11-22T01:50:16.123Z. */
 void clock_rfc3339(int64_t realtime_ns, char text[static CLOCK_RFC3339_SIZE]);
+/* Reads 2027-06-30 (midnight UTC, its beginning) or 2027-06-30T12:00:00, with Z or an offset such as +02:00 behind it
+ * and fractions of a second before that, which are ignored. False, changing nothing, when it is neither. */
+bool clock_parse_rfc3339(const char *text, int64_t *realtime_ns);
 
 #endif

@@ -386,6 +386,18 @@ void conf_set_bool(struct conf_context *context, const struct conf_key *key, con
         conf_problem(context, "'%s': '%s' is neither on nor off", key->key, value);
 }
 
+void conf_set_log_names(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                        void *target)
+{
+    (void)name;
+    if (strcmp(value, "hash") == 0)
+        *(bool *)member(key, target) = true;
+    else if (strcmp(value, "full") == 0)
+        *(bool *)member(key, target) = false;
+    else
+        conf_problem(context, "'%s': '%s' is neither full nor hash", key->key, value);
+}
+
 void conf_set_cpus(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                    void *target)
 {

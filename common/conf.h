@@ -50,6 +50,8 @@ void conf_set_uint(struct conf_context *context, const struct conf_key *key, con
                    void *target); /* uint32_t */
 void conf_set_bool(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                    void *target); /* bool: on|off */
+void conf_set_log_names(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                        void *target); /* bool, whether names are hidden: full|hash */
 /* struct cpus; each must be one that this process may run on. */
 void conf_set_cpus(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
                    void *target);

@@ -10,9 +10,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/durable.h"
+
+/* acl(5) as the kernel gives it (linux/posix_acl_xattr.h): a version, then tag, rights and id of each entry. */
+enum {
+    ACL_HEADER_SIZE = 4,
+    ACL_ENTRY_SIZE = 8,
+    ACL_SIZE_MAX = ACL_HEADER_SIZE + 64 * ACL_ENTRY_SIZE, /* one with more entries counts as open to others */
+    ACL_TAG_USER = 0x02,
+    ACL_TAG_GROUP_OBJ = 0x04,
+    ACL_TAG_GROUP = 0x08,
+    ACL_TAG_MASK = 0x10,
+};
+
+/* Little-endian. */
+static uint32_t acl_number(const uint8_t *at, int size)
+{
+    uint32_t number = 0;
+    for (int i = size - 1; i >= 0; i--)
+        number = number << 8 | at[i];
+    return number;
+}
 
 static enum status write_all(int fd, const char *bytes, size_t size)
 {
@@ -57,6 +78,31 @@ enum status keyfile_create(const char *path, const void *bytes, size_t size, mod
     return status;
 }
 
+/*
+ * Whether an access control list leaves the file to its owner and to this process alone. The group bits of such a file
+ * are the list's mask: systemd's credentials (LoadCredential=) come with mode 0440 and an entry for the unit's user.
+ */
+static bool is_private_by_acl(int fd, const struct stat *info)
+{
+    uint8_t list[ACL_SIZE_MAX];
+    uint16_t mask = 07, group = 07;
+    ssize_t size = fgetxattr(fd, "system.posix_acl_access", list, sizeof list);
+    if (size < ACL_HEADER_SIZE || (size - ACL_HEADER_SIZE) % ACL_ENTRY_SIZE != 0 || (info->st_mode & 07) != 0)
+        return false;
+    for (ssize_t at = ACL_HEADER_SIZE; at < size; at += ACL_ENTRY_SIZE)
+        if (acl_number(list + at, 2) == ACL_TAG_MASK)
+            mask = (uint16_t)acl_number(list + at + 2, 2);
+    for (ssize_t at = ACL_HEADER_SIZE; at < size; at += ACL_ENTRY_SIZE) {
+        uint32_t tag = acl_number(list + at, 2), rights = acl_number(list + at + 2, 2) & mask;
+        uint32_t user = acl_number(list + at + 4, 4);
+        if (tag == ACL_TAG_GROUP_OBJ)
+            group = (uint16_t)rights;
+        else if (rights != 0 && (tag == ACL_TAG_GROUP || (tag == ACL_TAG_USER && user != 0 && user != geteuid())))
+            return false;
+    }
+    return group == 0;
+}
+
 /* Checks what was opened before any byte of it is read. */
 static enum status check_file(int fd, const char *path, bool secret, char reason[static 256])
 {
@@ -70,7 +116,7 @@ static enum status check_file(int fd, const char *path, bool secret, char reason
         snprintf(reason, 256, "%s: not a regular file", path);
         return STATUS_INVALID;
     }
-    if (secret && (info.st_mode & 077) != 0) {
+    if (secret && (info.st_mode & 077) != 0 && !is_private_by_acl(fd, &info)) {
         snprintf(reason, 256, "%s: secret key with mode %04o, others may read it; run: chmod 600 %s", path,
                  (unsigned int)(info.st_mode & 07777), path);
         return STATUS_DENIED;

@@ -21,7 +21,8 @@ MUST_CHECK enum status keyfile_create(const char *path, const void *bytes, size_
 
 /*
  * Reads a key file into guarded memory with a NUL behind it; free with keyfile_free(), which wipes it. With `secret`,
- * STATUS_DENIED when group or others have any permission on it. On failure `reason` receives the message for the
+ * STATUS_DENIED when others than its owner and this process have any permission on it, by mode or access control list.
+ * On failure `reason` receives the message for the
  * operator, the file's name and the command that mends it included.
  */
 MUST_CHECK enum status keyfile_read(const char *path, bool secret, char **text, size_t *size, char reason[static 256]);

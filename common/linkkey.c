@@ -30,21 +30,25 @@ struct key_name {
 /* A derived key, with the AES key schedule and the GHASH tables made. */
 struct slot {
     bool used;
+    unsigned secret; /* that it was derived from */
     struct key_name name;
     struct gcm_key *derived;
 };
 
 struct linkkey {
-    uint8_t *secret; /* guarded memory */
+    uint8_t *secrets[LINKKEY_SECRETS]; /* guarded memory */
+    unsigned secret_count;
     struct gcm *gcm;
     EVP_KDF *kdf;
     struct slot *selected;
     /*
-     * Most recently used first. What a header names has proved nothing until its tag was right: a new key waits in
-     * `candidate`, so that forged headers can't drive the real keys out.
+     * Most recently used first. What a header names has proved nothing until its tag was right: a new key waits among
+     * the candidates, one of each secret, so that forged headers can't drive the real keys out.
      */
     struct slot *proven[PROVEN_SLOTS];
-    struct slot *candidate;
+    struct slot *candidates[LINKKEY_SECRETS];
+    uint8_t *copy; /* of what the first candidate did not open; only with two secrets */
+    size_t copy_size;
 };
 
 enum status linkkey_generate(const char *file)
@@ -92,23 +96,38 @@ static void slot_destroy(struct slot *slot)
     free(slot);
 }
 
+static void add_secret(struct linkkey *key, const uint8_t *secret)
+{
+    uint8_t *guarded = sodium_malloc(LINKKEY_SIZE);
+    assert(guarded != NULL && key->secret_count < LINKKEY_SECRETS);
+    memcpy(guarded, secret, LINKKEY_SIZE);
+    int failed = sodium_mprotect_readonly(guarded);
+    assert(failed == 0);
+    (void)failed;
+    key->candidates[key->secret_count] = slot_create(key->gcm);
+    key->secrets[key->secret_count++] = guarded;
+}
+
 struct linkkey *linkkey_create(const uint8_t secret[static LINKKEY_SIZE])
 {
     int started = sodium_init();
     struct linkkey *key = calloc(1, sizeof(*key));
     assert(started >= 0 && key != NULL);
-    key->secret = sodium_malloc(LINKKEY_SIZE);
-    assert(key->secret != NULL);
-    memcpy(key->secret, secret, LINKKEY_SIZE);
-    int failed = sodium_mprotect_readonly(key->secret);
-    assert(failed == 0);
     key->gcm = gcm_create_best();
     key->kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     assert(key->kdf != NULL);
     for (int i = 0; i < PROVEN_SLOTS; i++)
         key->proven[i] = slot_create(key->gcm);
-    key->candidate = slot_create(key->gcm);
+    add_secret(key, secret);
     return key;
+}
+
+void linkkey_add(struct linkkey *key, const uint8_t secret[static LINKKEY_SIZE], size_t largest)
+{
+    add_secret(key, secret);
+    key->copy = malloc(largest);
+    assert(key->copy != NULL);
+    key->copy_size = largest;
 }
 
 void linkkey_destroy(struct linkkey *key)
@@ -117,10 +136,13 @@ void linkkey_destroy(struct linkkey *key)
         return;
     for (int i = 0; i < PROVEN_SLOTS; i++)
         slot_destroy(key->proven[i]);
-    slot_destroy(key->candidate);
+    for (unsigned i = 0; i < key->secret_count; i++) {
+        slot_destroy(key->candidates[i]);
+        sodium_free(key->secrets[i]);
+    }
     gcm_destroy(key->gcm);
     EVP_KDF_free(key->kdf);
-    sodium_free(key->secret);
+    free(key->copy);
     free(key);
 }
 
@@ -130,7 +152,8 @@ static void store_le(uint8_t *out, uint64_t value, int size)
         out[i] = (uint8_t)(value >> (8 * i));
 }
 
-static void derive(const struct linkkey *key, const struct key_name *name, uint8_t derived[static GCM_KEY_SIZE])
+static void derive(const struct linkkey *key, unsigned secret, const struct key_name *name,
+                   uint8_t derived[static GCM_KEY_SIZE])
 {
     uint8_t salt[SALT_SIZE];
     uint8_t info[INFO_SIZE];
@@ -143,7 +166,7 @@ static void derive(const struct linkkey *key, const struct key_name *name, uint8
     char sha256[] = "SHA256";
     OSSL_PARAM parameters[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, sha256, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key->secret, LINKKEY_SIZE),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key->secrets[secret], LINKKEY_SIZE),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt, sizeof(salt)),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, sizeof(info)),
         OSSL_PARAM_construct_end(),
@@ -160,6 +183,21 @@ static bool names(const struct slot *slot, const struct key_name *name)
            slot->name.epoch == name->epoch && slot->name.salt == name->salt;
 }
 
+/* Derives the candidate of one secret, unless it is there. */
+static void prepare(struct linkkey *key, unsigned secret, const struct key_name *name)
+{
+    struct slot *slot = key->candidates[secret];
+    if (names(slot, name))
+        return;
+    uint8_t derived[GCM_KEY_SIZE];
+    derive(key, secret, name, derived);
+    gcm_key_set(slot->derived, derived);
+    sodium_memzero(derived, sizeof(derived));
+    slot->used = true;
+    slot->secret = secret;
+    slot->name = *name;
+}
+
 void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uint8_t lane, uint64_t salt)
 {
     struct key_name name = {.sender_id = sender_id, .lane = lane, .epoch = epoch, .salt = salt};
@@ -174,28 +212,28 @@ void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uin
         key->selected = found;
         return;
     }
-    key->selected = key->candidate;
-    if (names(key->candidate, &name))
-        return;
-
-    uint8_t derived[GCM_KEY_SIZE];
-    derive(key, &name, derived);
-    gcm_key_set(key->candidate->derived, derived);
-    sodium_memzero(derived, sizeof(derived));
-    key->candidate->used = true;
-    key->candidate->name = name;
+    key->selected = key->candidates[0];
+    prepare(key, 0, &name);
 }
 
-/* The selected key has proved itself: it takes the place of the proven one that was used longest ago. */
-static void promote(struct linkkey *key)
+/* A candidate has proved itself: it takes the place of the proven key that was used longest ago. */
+static void promote(struct linkkey *key, unsigned secret)
 {
-    if (key->selected != key->candidate)
-        return;
     struct slot *oldest = key->proven[PROVEN_SLOTS - 1];
     memmove(key->proven + 1, key->proven, (PROVEN_SLOTS - 1) * sizeof(key->proven[0]));
-    key->proven[0] = key->candidate;
-    key->candidate = oldest;
+    key->selected = key->proven[0] = key->candidates[secret];
+    key->candidates[secret] = oldest;
     oldest->used = false;
+}
+
+int linkkey_secret_of(const struct linkkey *key, uint32_t sender_id, uint64_t epoch, uint8_t lane)
+{
+    for (int i = 0; i < PROVEN_SLOTS; i++) {
+        const struct slot *slot = key->proven[i];
+        if (slot->used && slot->name.sender_id == sender_id && slot->name.epoch == epoch && slot->name.lane == lane)
+            return (int)slot->secret;
+    }
+    return -1;
 }
 
 static void make_nonce(uint64_t sequence, uint8_t nonce[static GCM_NONCE_SIZE])
@@ -211,7 +249,30 @@ void linkkey_seal(struct linkkey *key, uint64_t sequence, const uint8_t *aad, si
     uint8_t nonce[GCM_NONCE_SIZE];
     make_nonce(sequence, nonce);
     gcm_seal(key->selected->derived, nonce, aad, aad_size, in, out, size, tag);
-    promote(key);
+    if (key->selected == key->candidates[0])
+        promote(key, 0);
+}
+
+/* Nothing was opened yet with the selected key: either secret may fit. */
+static enum status open_first(struct linkkey *key, const uint8_t *nonce, const uint8_t *aad, size_t aad_size,
+                              uint8_t *bytes, size_t size, const uint8_t *tag)
+{
+    const struct key_name name = key->selected->name;
+    if (key->secret_count > 1) {
+        assert(size <= key->copy_size);
+        memcpy(key->copy, bytes, size);
+    }
+    for (unsigned i = 0; i < key->secret_count; i++) {
+        if (i > 0) {
+            prepare(key, i, &name);
+            memcpy(bytes, key->copy, size);
+        }
+        if (gcm_open(key->candidates[i]->derived, nonce, aad, aad_size, bytes, size, tag) != STATUS_OK)
+            continue;
+        promote(key, i);
+        return STATUS_OK;
+    }
+    return STATUS_DENIED;
 }
 
 enum status linkkey_open(struct linkkey *key, uint64_t sequence, const uint8_t *aad, size_t aad_size, uint8_t *bytes,
@@ -220,8 +281,7 @@ enum status linkkey_open(struct linkkey *key, uint64_t sequence, const uint8_t *
     assert(key->selected != NULL);
     uint8_t nonce[GCM_NONCE_SIZE];
     make_nonce(sequence, nonce);
-    enum status status = gcm_open(key->selected->derived, nonce, aad, aad_size, bytes, size, tag);
-    if (status == STATUS_OK)
-        promote(key);
-    return status;
+    if (key->selected == key->candidates[0])
+        return open_first(key, nonce, aad, aad_size, bytes, size, tag);
+    return gcm_open(key->selected->derived, nonce, aad, aad_size, bytes, size, tag);
 }

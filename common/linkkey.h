@@ -14,7 +14,7 @@
  */
 struct linkkey;
 
-enum { LINKKEY_SIZE = 32, LINKKEY_TAG_SIZE = 16 };
+enum { LINKKEY_SIZE = 32, LINKKEY_TAG_SIZE = 16, LINKKEY_SECRETS = 2 };
 
 /* Writes a new key file (base64, 0600, O_EXCL, fsync'ed). */
 MUST_CHECK enum status linkkey_generate(const char *file);
@@ -23,6 +23,12 @@ MUST_CHECK enum status linkkey_load(const char *file, uint8_t secret[static LINK
 
 struct linkkey *linkkey_create(const uint8_t secret[static LINKKEY_SIZE]);
 void linkkey_destroy(struct linkkey *key);
+/* For opening, once: what is sealed with this second secret opens too, up to `largest` bytes. Which of the two fits is
+ * found out with the first datagram of each derived key, and costs no other datagram anything. */
+void linkkey_add(struct linkkey *key, const uint8_t secret[static LINKKEY_SIZE], size_t largest);
+/* The secret that opened datagrams of this lane in this epoch, lately: 0 that of linkkey_create(), 1 that of
+ * linkkey_add(); -1: none did. */
+int linkkey_secret_of(const struct linkkey *key, uint32_t sender_id, uint64_t epoch, uint8_t lane);
 /* Selects the derived key; cheap when nothing changed since the last call (a few recent ones are kept). */
 void linkkey_select(struct linkkey *key, uint32_t sender_id, uint64_t epoch, uint8_t lane, uint64_t salt);
 /* Encrypts `in` to `out` (may be equal) and writes the tag. */

@@ -11,12 +11,22 @@
 
 #include "common/utf8.h"
 
-enum { MESSAGE_SIZE = 6144, LINE_SIZE = 8192 };
+enum {
+    MESSAGE_SIZE = 6144,
+    LINE_SIZE = 8192,
+    DELIVERED_PREFIX = 26, /* SEQUENCE-SENDERID- */
+    NAME_BEGINS = 0x0e,
+    NAME_ENDS = 0x0f,
+    DETAIL_BEGINS = 0x10,
+    DETAIL_ENDS = 0x11
+};
 
 static struct {
     const char *name;
     enum log_level threshold;
     bool journal;
+    bool hides_names;
+    uint8_t name_key[NAMEKEY_SIZE];
 } settings = {.name = NULL, .threshold = LOG_LEVEL_INFO, .journal = false};
 
 /* systemd.exec(5): JOURNAL_STREAM is DEVICE:INODE of the stream that it made; a shell may since have redirected ours.
@@ -39,6 +49,40 @@ void log_open(const char *name, enum log_level threshold)
     settings.journal = stderr_is_journal();
 }
 
+void log_hide_names(const uint8_t key[static NAMEKEY_SIZE])
+{
+    memcpy(settings.name_key, key, NAMEKEY_SIZE);
+    settings.hides_names = true;
+}
+
+const char *log_delivered(const char *name)
+{
+    size_t length = strlen(name);
+    return name + (length < DELIVERED_PREFIX ? length : DELIVERED_PREFIX);
+}
+
+/*
+ * Where `text` begins with a mark: how many bytes of it are passed over, and in `instead` what stands in their place. A
+ * message that was cut may lack the end of a name.
+ */
+static size_t pass_mark(const char *text, size_t size, char instead[static NAMEKEY_TEXT_SIZE])
+{
+    static const char hidden[] = "(not shown)";
+    _Static_assert(sizeof hidden <= NAMEKEY_TEXT_SIZE, "fits");
+    instead[0] = '\0';
+    if (*text < NAME_BEGINS || *text > DETAIL_ENDS)
+        return 0;
+    if (!settings.hides_names || *text == NAME_ENDS || *text == DETAIL_ENDS)
+        return 1;
+    const char *end = memchr(text, *text == NAME_BEGINS ? NAME_ENDS : DETAIL_ENDS, size);
+    size_t length = end != NULL ? (size_t)(end - text) : size;
+    if (*text == NAME_BEGINS)
+        namekey_text(settings.name_key, text + 1, length - 1, instead);
+    else
+        memcpy(instead, hidden, sizeof hidden);
+    return end != NULL ? length + 1 : length;
+}
+
 /* Appends `message` with control characters and invalid bytes as \xNN, as much as fits; returns the new length. */
 static size_t append_escaped(char line[static LINE_SIZE], size_t used, const char *message)
 {
@@ -47,6 +91,18 @@ static size_t append_escaped(char line[static LINE_SIZE], size_t used, const cha
     size_t size = strlen(message);
     while (size > 0) {
         uint32_t code = 0;
+        char instead[NAMEKEY_TEXT_SIZE];
+        size_t mark = pass_mark(text, size, instead);
+        if (mark > 0) {
+            size_t room = strlen(instead);
+            if (used + room + sizeof "...\n" > LINE_SIZE)
+                return used;
+            memcpy(line + used, instead, room);
+            used += room;
+            text += mark;
+            size -= mark;
+            continue;
+        }
         size_t length = utf8_decode(text, size, &code);
         bool plain = length > 0 && !utf8_is_control(code);
         if (length == 0)

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 
+#include "common/namekey.h"
+
 /*
  * Messages for the operator, on standard error. Under systemd each line carries the <N> priority prefix that journald
  * reads (sd-daemon(3)). Thread-safe; one write(2) a line; control characters of untrusted names come out escaped.
@@ -19,6 +21,19 @@ enum log_level {
 
 /* Sets the name in front of each line and the least urgent level that is printed. Call once, before any thread. */
 void log_open(const char *name, enum log_level threshold);
+
+/*
+ * What stands in a format for a %s that is the name of an item or transfer, or LOG_DETAIL for a text that may hold
+ * names of what is inside one, such as the reason of a refusal. They print as they are, unless log_hide_names() was
+ * called: then a name is its keyed hash (namekey.h), and such a text is left out.
+ */
+#define LOG_NAME   "\x0e%s\x0f"
+#define LOG_DETAIL "\x10%s\x11"
+/* The same for SEQUENCE-SENDERID-NAME, with the arguments (name, log_delivered(name)). */
+#define LOG_DELIVERED "%.26s" LOG_NAME
+const char *log_delivered(const char *name);
+/* Call once, before any thread. */
+void log_hide_names(const uint8_t key[static NAMEKEY_SIZE]);
 
 void log_print(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...)   log_print(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -439,7 +439,10 @@ void request_deinit(struct request *request)
 {
     for (size_t i = 0; i < request->ticket_count; i++)
         free(request->tickets[i]);
+    for (size_t i = 0; i < request->name_count; i++)
+        free(request->names[i]);
     free(request->tickets);
-    request->tickets = NULL;
-    request->ticket_count = 0;
+    free(request->names);
+    request->tickets = request->names = NULL;
+    request->ticket_count = request->name_count = 0;
 }

@@ -24,12 +24,16 @@ enum {
     REQUEST_TICKETS = 256,
     REQUEST_TICKET_SIZE = 192, /* bytes of one, with its NUL */
     REQUEST_REASON_SIZE = 512,
-    REQUEST_WAITING = 1024, /* requests that may wait; further ones are refused */
+    REQUEST_NAMES = 128,
+    REQUEST_NAME_SIZE = 256, /* bytes of one, with its NUL */
+    REQUEST_WAITING = 1024,  /* requests that may wait; further ones are refused */
 };
 
-enum request_kind { REQUEST_REPLAY, REQUEST_ACCEPT_LOSS };
+enum request_kind { REQUEST_REPLAY, REQUEST_ACCEPT_LOSS, REQUEST_QUARANTINE };
+enum request_action { REQUEST_LIST, REQUEST_SHOW, REQUEST_RECHECK, REQUEST_DISCARD };
 
-/* Exactly one of tickets, since, sequences or last in a replay; tickets and reason in the acceptance of a loss. */
+/* Exactly one of tickets, since, sequences or last in a replay; tickets and reason in the acceptance of a loss; about
+ * the quarantine an action, with names where it needs them, and maybe a reason. */
 struct request {
     char id[REQUEST_ID_SIZE];
     enum request_kind kind;
@@ -41,6 +45,9 @@ struct request {
     bool now;                               /* before everything else instead of behind it */
     bool dry_run;                           /* only say what would be done */
     char reason[REQUEST_REASON_SIZE];
+    enum request_action action;
+    char **names; /* single components of a path */
+    size_t name_count;
     /* Set by request_next(): */
     char requester[65]; /* name of the file's owner, else its uid in decimal */
     int64_t made_at_ns; /* the file's mtime */

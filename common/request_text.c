@@ -13,7 +13,11 @@
 
 enum { DEPTH = 4 /* of the JSON, of which two are used: the parser recurses */ };
 
-static const char *const kind_names[] = {[REQUEST_REPLAY] = "replay", [REQUEST_ACCEPT_LOSS] = "accept-loss"};
+static const char *const kind_names[] = {
+    [REQUEST_REPLAY] = "replay", [REQUEST_ACCEPT_LOSS] = "accept-loss", [REQUEST_QUARANTINE] = "quarantine"};
+static const char *const action_names[] = {
+    [REQUEST_LIST] = "list", [REQUEST_SHOW] = "show", [REQUEST_RECHECK] = "recheck", [REQUEST_DISCARD] = "discard"};
+enum { KINDS = sizeof kind_names / sizeof *kind_names, ACTIONS = sizeof action_names / sizeof *action_names };
 
 /* Whether no text goes on the terminal of who reads it with more than its characters: no controls, C1 included. */
 static bool is_plain(const char *text)
@@ -37,22 +41,30 @@ static void set(json_t *root, const char *key, json_t *value)
     assert(failed == 0);
 }
 
+static void set_list(json_t *root, const char *key, char *const texts[], size_t count)
+{
+    if (count == 0)
+        return;
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        int failed = json_array_append_new(list, json_string(texts[i]));
+        assert(failed == 0);
+    }
+    set(root, key, list);
+}
+
 char *request_text_encode(const struct request *request)
 {
     json_t *root = json_object();
     assert(root != NULL);
     set(root, "kind", json_string(kind_names[request->kind]));
-    if (request->ticket_count > 0) {
-        json_t *tickets = json_array();
-        for (size_t i = 0; i < request->ticket_count; i++) {
-            int failed = json_array_append_new(tickets, json_string(request->tickets[i]));
-            assert(failed == 0);
-        }
-        set(root, "tickets", tickets);
-    }
-    if (request->kind == REQUEST_ACCEPT_LOSS) {
+    set_list(root, "tickets", request->tickets, request->ticket_count);
+    set_list(root, "names", request->names, request->name_count);
+    if (request->kind == REQUEST_QUARANTINE)
+        set(root, "action", json_string(action_names[request->action]));
+    if (request->kind == REQUEST_ACCEPT_LOSS || (request->kind == REQUEST_QUARANTINE && request->reason[0] != '\0'))
         set(root, "reason", json_string(request->reason));
-    } else {
+    if (request->kind == REQUEST_REPLAY) {
         if (request->since_ns != INT64_MIN)
             set(root, "since_ns", json_integer(request->since_ns));
         if (request->first_sequence != 0) {
@@ -102,22 +114,44 @@ static bool is_too_deep(const char *bytes, size_t size)
     return false;
 }
 
-static bool take_tickets(const json_t *value, struct request *request)
+/* At most `most` texts of less than `size` bytes. */
+static bool take_list(const json_t *value, size_t most, size_t size, char ***texts, size_t *taken)
 {
     size_t count = json_array_size(value);
-    if (count == 0 || count > REQUEST_TICKETS)
+    if (count == 0 || count > most)
         return false;
-    request->tickets = calloc(count, sizeof *request->tickets);
-    assert(request->tickets != NULL);
+    *texts = calloc(count, sizeof **texts);
+    assert(*texts != NULL);
     for (size_t i = 0; i < count; i++) {
         const char *text = json_string_value(json_array_get(value, i));
-        if (text == NULL || text[0] == '\0' || strlen(text) >= REQUEST_TICKET_SIZE || !is_plain(text))
+        if (text == NULL || text[0] == '\0' || strlen(text) >= size || !is_plain(text))
             return false;
-        request->tickets[request->ticket_count] = strdup(text);
-        assert(request->tickets[request->ticket_count] != NULL);
-        request->ticket_count++;
+        (*texts)[*taken] = strdup(text);
+        assert((*texts)[*taken] != NULL);
+        ++*taken;
     }
     return true;
+}
+
+static bool take_names(const json_t *value, struct request *request)
+{
+    if (!take_list(value, REQUEST_NAMES, REQUEST_NAME_SIZE, &request->names, &request->name_count))
+        return false;
+    for (size_t i = 0; i < request->name_count; i++)
+        if (request->names[i][0] == '.' || strchr(request->names[i], '/') != NULL)
+            return false;
+    return true;
+}
+
+static bool take_action(const json_t *value, enum request_action *action)
+{
+    const char *text = json_string_value(value);
+    for (unsigned i = 0; text != NULL && i < ACTIONS; i++)
+        if (strcmp(text, action_names[i]) == 0) {
+            *action = (enum request_action)i;
+            return true;
+        }
+    return false;
 }
 
 static bool take_positive(const json_t *value, uint64_t *number)
@@ -152,11 +186,16 @@ static bool take_since(const json_t *value, int64_t *since_ns)
 /* One member by its name; false when it is wrong, or none of this kind of request. */
 static bool take_member(const char *key, const json_t *value, struct request *request)
 {
-    const bool replay = request->kind == REQUEST_REPLAY;
+    const bool replay = request->kind == REQUEST_REPLAY, quarantine = request->kind == REQUEST_QUARANTINE;
     if (strcmp(key, "kind") == 0)
         return true;
     if (strcmp(key, "tickets") == 0)
-        return take_tickets(value, request);
+        return !quarantine &&
+               take_list(value, REQUEST_TICKETS, REQUEST_TICKET_SIZE, &request->tickets, &request->ticket_count);
+    if (strcmp(key, "names") == 0)
+        return quarantine && take_names(value, request);
+    if (strcmp(key, "action") == 0)
+        return quarantine && take_action(value, &request->action);
     if (strcmp(key, "reason") == 0)
         return !replay && take_reason(value, request->reason);
     if (strcmp(key, "since_ns") == 0)
@@ -180,6 +219,10 @@ static enum status check_whole(const struct request *request, char message[stati
         return request->ticket_count > 0 && request->reason[0] != '\0'
                    ? STATUS_OK
                    : wrong(message, "the acceptance of a loss needs tickets and a reason");
+    if (request->kind == REQUEST_QUARANTINE)
+        return request->name_count > 0 || request->action == REQUEST_LIST || request->action == REQUEST_RECHECK
+                   ? STATUS_OK
+                   : wrong(message, "names are missing");
     if (request->first_sequence > request->last_sequence ||
         (request->first_sequence == 0 && request->last_sequence != 0))
         return wrong(message, "the range of sequences does not begin before its end");
@@ -206,13 +249,13 @@ enum status request_text_decode(const char *bytes, size_t size, struct request *
     }
     request->since_ns = INT64_MIN;
     const char *kind = json_string_value(json_object_get(root, "kind"));
-    enum status status = STATUS_OK;
-    if (kind != NULL && strcmp(kind, kind_names[REQUEST_REPLAY]) == 0)
-        request->kind = REQUEST_REPLAY;
-    else if (kind != NULL && strcmp(kind, kind_names[REQUEST_ACCEPT_LOSS]) == 0)
-        request->kind = REQUEST_ACCEPT_LOSS;
-    else
-        status = wrong(message, "its kind is not known here");
+    unsigned number = 0;
+    while (kind != NULL && number < KINDS && strcmp(kind, kind_names[number]) != 0)
+        number++;
+    request->kind = (enum request_kind)number;
+    enum status status = kind != NULL && number < KINDS ? STATUS_OK : wrong(message, "its kind is not known here");
+    if (status == STATUS_OK && request->kind == REQUEST_QUARANTINE && json_object_get(root, "action") == NULL)
+        status = wrong(message, "the action is missing");
     json_object_foreach(root, key, value) if (status == STATUS_OK && !take_member(key, value, request)) status =
         is_word(key) ? wrong(message, "its member %s is wrong, or does not belong there", key)
                      : wrong(message, "one of its members does not belong there");

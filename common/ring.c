@@ -6,11 +6,26 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "common/log.h"
 
-enum { KERNEL_MAJOR = 6, KERNEL_MINOR = 1 };
+enum { KERNEL_MAJOR = 6, KERNEL_MINOR = 1, OPERATIONS_MAX = 3 };
+
+/* Each role waits for its doorbell by POLL_ADD, but for the one that waits for its own operations only. */
+static const struct role {
+    unsigned count;
+    uint8_t operations[OPERATIONS_MAX];
+    uint8_t flags; /* IOSQE_*, those that a submission may have */
+} roles[RING_ROLE_COUNT] = {
+    [RING_RECEIVES] = {3, {IORING_OP_RECVMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL}, IOSQE_BUFFER_SELECT},
+    [RING_SENDS] = {3, {IORING_OP_SENDMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL}, 0},
+    [RING_READS] = {2, {IORING_OP_READ, IORING_OP_POLL_ADD}, 0},
+    [RING_WRITES] = {3, {IORING_OP_WRITEV, IORING_OP_SYNC_FILE_RANGE, IORING_OP_POLL_ADD}, 0},
+    [RING_FLUSHES] = {1, {IORING_OP_FSYNC}, 0},
+};
 
 static bool kernel_is_new_enough(struct utsname *name)
 {
@@ -55,10 +70,11 @@ static void explain(int error)
         log_error("io_uring: can't be set up: %s", strerror(error));
 }
 
-enum status ring_open(unsigned entries, unsigned completion_entries, struct io_uring *ring)
+enum status ring_prepare(unsigned entries, unsigned completion_entries, struct io_uring *ring)
 {
     struct io_uring_params parameters = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+        .flags =
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
         .cq_entries = completion_entries > entries ? completion_entries : entries,
     };
     int result = io_uring_queue_init_params(entries, ring, &parameters);
@@ -68,6 +84,44 @@ enum status ring_open(unsigned entries, unsigned completion_entries, struct io_u
         return STATUS_SYSTEM;
     }
     return STATUS_OK;
+}
+
+/* Debian 12's liburing declares functions for these, and its shared library does not export them. */
+static bool register_with(const struct io_uring *ring, unsigned operation, const void *argument, unsigned count)
+{
+    return syscall(SYS_io_uring_register, ring->ring_fd, operation, argument, count) == 0;
+}
+
+enum status ring_seal(struct io_uring *ring, enum ring_role role)
+{
+    assert(role < RING_ROLE_COUNT);
+    const struct role *chosen = &roles[role];
+    struct io_uring_restriction rules[OPERATIONS_MAX + 1];
+    unsigned count = 0;
+    memset(rules, 0, sizeof rules);
+    for (unsigned i = 0; i < chosen->count; i++) {
+        rules[count].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[count++].sqe_op = chosen->operations[i];
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count++].sqe_flags = chosen->flags;
+    if (register_with(ring, IORING_REGISTER_RESTRICTIONS, rules, count) &&
+        register_with(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0))
+        return STATUS_OK;
+    int error = errno;
+    log_error("io_uring: a ring can't be restricted to what it is for: %s", strerror(error));
+    return status_from_errno(error);
+}
+
+enum status ring_open(unsigned entries, unsigned completion_entries, enum ring_role role, struct io_uring *ring)
+{
+    enum status status = ring_prepare(entries, completion_entries, ring);
+    if (status != STATUS_OK)
+        return status;
+    status = ring_seal(ring, role);
+    if (status != STATUS_OK)
+        ring_close(ring);
+    return status;
 }
 
 void ring_close(struct io_uring *ring)

@@ -128,16 +128,24 @@ static enum status write_secret(const struct signature_key *key, const char *pat
     return status;
 }
 
-enum status signature_public_save(const struct signature_public *public_key, const char *path)
+enum status signature_public_save_as(const struct signature_public *public_key, const char *comment, const char *path)
 {
     uint8_t file[PUBLIC_FILE_SIZE] = "Ed";
     memcpy(file + 2, public_key->key_id, SIGNATURE_KEY_ID_SIZE);
     memcpy(file + 2 + SIGNATURE_KEY_ID_SIZE, public_key->key, SIGNATURE_PUBLIC_SIZE);
     char base64[BASE64_MAX], text[2 * BASE64_MAX];
     sodium_bin2base64(base64, sizeof(base64), file, sizeof(file), sodium_base64_VARIANT_ORIGINAL);
-    int size = snprintf(text, sizeof(text), "%sminisign public key %016llX\n%s\n", untrusted_prefix,
-                        (unsigned long long)printed_key_id(public_key->key_id), base64);
+    int size = snprintf(text, sizeof(text), "%s%s\n%s\n", untrusted_prefix, comment, base64);
+    assert(size > 0 && (size_t)size < sizeof(text));
     return keyfile_create(path, text, (size_t)size, 0644);
+}
+
+enum status signature_public_save(const struct signature_public *public_key, const char *path)
+{
+    char comment[64];
+    snprintf(comment, sizeof(comment), "minisign public key %016llX",
+             (unsigned long long)printed_key_id(public_key->key_id));
+    return signature_public_save_as(public_key, comment, path);
 }
 
 enum status signature_generate(const char *secret_file, const char *public_file, const char **existing,

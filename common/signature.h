@@ -56,6 +56,9 @@ MUST_CHECK enum status signature_public_load(const char *file, struct signature_
                                              char reason[static 256]);
 /* Writes a public key file, 0644, O_EXCL, fsync'ed. STATUS_EXISTS when one is there. */
 MUST_CHECK enum status signature_public_save(const struct signature_public *public_key, const char *file);
+/* The same with another comment than minisign's, of at most 127 bytes without line ends. */
+MUST_CHECK enum status signature_public_save_as(const struct signature_public *public_key, const char *comment,
+                                                const char *file);
 /* First four bytes of the key id, little-endian: names the sender on the wire. */
 uint32_t signature_sender_id(const struct signature_public *public_key);
 

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
@@ -82,6 +83,8 @@ static bool parse_ipv6(char *text, struct socket_address *address)
     bool needs_scope = IN6_IS_ADDR_LINKLOCAL(&ipv6->sin6_addr);
     if (needs_scope ? ipv6->sin6_scope_id == 0 : scope != NULL)
         return false;
+    if (needs_scope)
+        snprintf(address->interface, sizeof address->interface, "%s", scope);
     ipv6->sin6_family = AF_INET6;
     address->size = sizeof *ipv6;
     return true;
@@ -140,7 +143,9 @@ char *socket_address_text(const struct socket_address *address, char text[static
     struct sockaddr_in6 *ipv6 = ipv6_of(&copy);
     char interface[IF_NAMESIZE] = "";
     inet_ntop(AF_INET6, &ipv6->sin6_addr, host, sizeof host);
-    if (ipv6->sin6_scope_id != 0 && if_indextoname(ipv6->sin6_scope_id, interface) == NULL)
+    if (address->interface[0] != '\0')
+        memcpy(interface, address->interface, sizeof interface); /* known without asking the kernel over a socket */
+    else if (ipv6->sin6_scope_id != 0 && if_indextoname(ipv6->sin6_scope_id, interface) == NULL)
         snprintf(interface, sizeof interface, "%u", ipv6->sin6_scope_id);
     snprintf(text, SOCKET_TEXT_SIZE, "[%s%s%s]:%u", host, interface[0] != '\0' ? "%" : "", interface, port);
     return text;
@@ -471,37 +476,66 @@ cleanup:
     return dropped;
 }
 
+static enum status refuse_to_send(int fd, const struct socket_address *peer)
+{
+    char text[SOCKET_TEXT_SIZE];
+    log_error("UDP socket for %s: can still receive behind its filter; refusing to send with it",
+              socket_address_text(peer, text));
+    close(fd);
+    return STATUS_DENIED;
+}
+
+/* What a sender's socket is, on one that may be bound already. */
+static enum status prepare_sender(int fd, const struct socket_address *peer, uint32_t send_buffer)
+{
+    bool ipv6 = socket_address_is_ipv6(peer);
+    if (!filter_is_locked(fd) && !attach_drop_all(fd))
+        return fail_and_close(fd, peer, "SO_ATTACH_FILTER");
+    if (!set_int(fd, SOL_SOCKET, SO_RCVBUF, 1))
+        return fail_and_close(fd, peer, "SO_RCVBUF");
+    if (!raise_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, send_buffer, NULL))
+        return fail_and_close(fd, peer, "SO_SNDBUF");
+    if (ipv6 ? !set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+             : !set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE))
+        return fail_and_close(fd, peer, "IP_MTU_DISCOVER");
+    return STATUS_OK;
+}
+
 enum status socket_open_sender(const struct socket_address *peer, uint32_t send_buffer, int *fd)
 {
     *fd = -1;
-    bool ipv6 = socket_address_is_ipv6(peer);
     int made = socket(peer->storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (made < 0)
         return fail_and_close(made, peer, "can't be made");
     /* Before the bind, so that there is no moment at which something could be received. */
-    if (!attach_drop_all(made))
-        return fail_and_close(made, peer, "SO_ATTACH_FILTER");
-    if (!set_int(made, SOL_SOCKET, SO_RCVBUF, 1))
-        return fail_and_close(made, peer, "SO_RCVBUF");
-    if (!raise_buffer(made, SO_SNDBUF, SO_SNDBUFFORCE, send_buffer, NULL))
-        return fail_and_close(made, peer, "SO_SNDBUF");
-    if (ipv6 ? !set_int(made, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
-             : !set_int(made, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE))
-        return fail_and_close(made, peer, "IP_MTU_DISCOVER");
-    if (ipv6 && !set_int(made, IPPROTO_IPV6, IPV6_V6ONLY, 1))
+    enum status status = prepare_sender(made, peer, send_buffer);
+    if (status != STATUS_OK)
+        return status;
+    if (socket_address_is_ipv6(peer) && !set_int(made, IPPROTO_IPV6, IPV6_V6ONLY, 1))
         return fail_and_close(made, peer, "IPV6_V6ONLY");
     struct socket_address any = {.storage.ss_family = peer->storage.ss_family, .size = peer->size};
     if (bind(made, (struct sockaddr *)&any.storage, any.size) != 0)
         return fail_and_close(made, peer, "bind");
-    if (!filter_is_locked(made) || !loopback_is_dropped(made, peer)) {
-        char text[SOCKET_TEXT_SIZE];
-        log_error("UDP socket for %s: can still receive behind its filter; refusing to send with it",
-                  socket_address_text(peer, text));
-        close(made);
-        return STATUS_DENIED;
-    }
+    if (!filter_is_locked(made) || !loopback_is_dropped(made, peer))
+        return refuse_to_send(made, peer);
     *fd = made;
     return STATUS_OK;
+}
+
+enum status socket_adopt_sender(int fd, const struct socket_address *peer, uint32_t send_buffer)
+{
+    char byte;
+    int flags = fcntl(fd, F_GETFL);
+    /* A full buffer is waited for. */
+    if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0)
+        return fail_and_close(fd, peer, "O_NONBLOCK");
+    enum status status = prepare_sender(fd, peer, send_buffer);
+    if (status != STATUS_OK)
+        return status;
+    /* Nothing comes after what is there: a process without a network can't try, so the locked filter is the proof. */
+    while (recv(fd, &byte, sizeof byte, MSG_DONTWAIT | MSG_TRUNC) >= 0)
+        continue;
+    return filter_is_locked(fd) ? STATUS_OK : refuse_to_send(fd, peer);
 }
 
 /* The interface that has the address from which the kernel would send. */

@@ -14,6 +14,7 @@
 struct socket_address {
     struct sockaddr_storage storage;
     socklen_t size;
+    char interface[16]; /* of a link-local address, as it was written; "": none, or not known */
 };
 
 /* Parses 192.0.2.2:4700, [2001:db8::1]:4700, [fe80::1%eth0]:4700. Numeric only: no resolver. False when malformed or
@@ -56,6 +57,12 @@ uint32_t socket_drops(int fd);
  * can't be taken off.
  */
 MUST_CHECK enum status socket_open_sender(const struct socket_address *peer, uint32_t send_buffer, int *fd);
+
+/*
+ * The same for a socket that is bound already: one that the service manager made, of the family of `peer`. What it has
+ * received before it was here is thrown away, and nothing more is. Takes `fd`: closes it when it fails.
+ */
+MUST_CHECK enum status socket_adopt_sender(int fd, const struct socket_address *peer, uint32_t send_buffer);
 
 /* MTU of the route to `peer` and the name of its interface (IFNAMSIZ bytes), by connecting a probe socket that sends
  * nothing. */

@@ -5,17 +5,20 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
+#include "common/sandbox.h"
 
 enum { NAME_SIZE = 16 }; /* pthread_setname_np(3) */
 
 struct worker {
     pthread_t thread;
+    sem_t limited; /* posted when the thread has given up what its process gives up */
     char name[NAME_SIZE];
     void (*run)(void *context);
     void *context;
@@ -25,6 +28,8 @@ static void *enter(void *argument)
 {
     struct worker *worker = argument;
     (void)pthread_setname_np(pthread_self(), worker->name);
+    sandbox_limit_thread();
+    sem_post(&worker->limited);
     worker->run(worker->context);
     return NULL;
 }
@@ -50,6 +55,7 @@ enum status worker_start(const char *name, void (*run)(void *context), void *con
     /* A thread inherits the mask of its maker: blocked around the creation, there is no moment without it. */
     sigset_t blocked;
     sigset_t before;
+    sem_init(&made->limited, 0, 0);
     fill_blocked(&blocked);
     int error = pthread_sigmask(SIG_BLOCK, &blocked, &before);
     assert(error == 0);
@@ -58,9 +64,13 @@ enum status worker_start(const char *name, void (*run)(void *context), void *con
     assert(restored == 0);
     (void)restored;
     if (error != 0) {
+        sem_destroy(&made->limited);
         free(made);
         return status_from_errno(error);
     }
+    /* The process may be sealed at any time from here on, and then the thread could give up nothing more. */
+    while (sem_wait(&made->limited) != 0)
+        assert(errno == EINTR);
     *worker = made;
     return STATUS_OK;
 }
@@ -86,5 +96,6 @@ void worker_join(struct worker *worker)
     int error = pthread_join(worker->thread, NULL);
     assert(error == 0);
     (void)error;
+    sem_destroy(&worker->limited);
     free(worker);
 }

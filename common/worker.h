@@ -8,6 +8,7 @@
 /* A named thread with all signals blocked (the control thread takes them). */
 struct worker;
 
+/* When it returns, the thread has given up what those of this process give up (common/sandbox.h). */
 MUST_CHECK enum status worker_start(const char *name, void (*run)(void *context), void *context,
                                     struct worker **worker);
 /*

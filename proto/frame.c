@@ -126,7 +126,7 @@ bool frame_parse_manifest(const struct frame *frame, struct frame_manifest *mani
 static bool carries_signed(uint8_t type, bool *of_transfer)
 {
     *of_transfer = type == FRAME_ANNOUNCE || type == FRAME_ABORT;
-    return *of_transfer || type == FRAME_HEARTBEAT;
+    return *of_transfer || type == FRAME_HEARTBEAT || type == FRAME_KEY;
 }
 
 bool frame_parse_signed(const struct frame *frame, const uint8_t **bytes, uint32_t *size)

@@ -18,6 +18,7 @@ enum frame_type {
     FRAME_MANIFEST = 3,
     FRAME_ABORT = 4,
     FRAME_HEARTBEAT = 5,
+    FRAME_KEY = 6,
 };
 
 enum frame_flag {
@@ -71,7 +72,7 @@ enum frame_result frame_next(const uint8_t *payload, size_t size, size_t *positi
 /* Parse the body of a frame of the given type; false when it breaks a rule of the format. */
 bool frame_parse_data(const struct frame *frame, struct frame_data *data);
 bool frame_parse_manifest(const struct frame *frame, struct frame_manifest *manifest);
-/* For ANNOUNCE, ABORT, HEARTBEAT: the bytes of the Signed message behind the optional transfer id. */
+/* For ANNOUNCE, ABORT, HEARTBEAT, KEY: the bytes of the Signed message behind the optional transfer id. */
 bool frame_parse_signed(const struct frame *frame, const uint8_t **bytes, uint32_t *size);
 
 /* Bytes that a frame's header and fixed body fields take in front of the variable part. */
@@ -84,7 +85,7 @@ size_t frame_manifest_overhead(uint16_t lanes);
  */
 size_t frame_write_data(uint8_t *out, const struct frame_data *data);
 size_t frame_write_manifest(uint8_t *out, const struct frame_manifest *manifest);
-/* Writes a whole ANNOUNCE, ABORT (with id) or HEARTBEAT (id NULL) frame; `out` has frame_signed_size() bytes. */
+/* Writes a whole ANNOUNCE, ABORT (with id), HEARTBEAT or KEY (id NULL) frame; `out` has frame_signed_size() bytes. */
 size_t frame_write_signed(uint8_t *out, enum frame_type type, const uint8_t *transfer_id, const uint8_t *bytes,
                           uint32_t size);
 size_t frame_signed_size(const uint8_t *transfer_id, uint32_t size);

@@ -9,23 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/signature.h"
+#include "proto/approval.h"
 #include "proto/diodecast.pb-c.h"
 #include "proto/field.h"
 #include "proto/relpath.h"
+#include "proto/statement.h"
 #include "proto/tally.h"
 
 static const char statement_context[] = "diodecast statement 1";
 static const char manifest_context[] = "diodecast manifest 1";
 
 /* Field numbers of diodecast.proto that the walk needs. */
-enum {
-    FIELD_STATEMENT_CONTEXT = 1,
-    FIELD_STATEMENT_CHANNEL = 2,
-    FIELD_STATEMENT_NAME = 3,
-    FIELD_STATEMENT_LABELS = 4,
-    FIELD_STATEMENT_ENTRIES = 5,
-};
-
 enum field_manifest {
     FIELD_CONTEXT = 1,
     FIELD_CHAIN_ID = 2,
@@ -90,6 +85,8 @@ struct manifest_writer {
     struct buffer statement;
     struct buffer hashes;
     struct tally tally;
+    size_t approval_count;
+    struct signature approvals[LIMIT_APPROVALS];
 };
 
 /* Concatenated protobuf messages merge, so a statement is the concatenation of its parts. */
@@ -115,16 +112,10 @@ struct manifest_writer *manifest_writer_create(const char *channel, const char *
     return writer;
 }
 
-static bool label_is_legal(const char *key, size_t key_size, const char *value, size_t value_size)
-{
-    return key_size >= 1 && key_size <= LIMIT_LABEL_KEY_LENGTH && value_size <= LIMIT_LABEL_VALUE_LENGTH &&
-           relpath_check_text(key, key_size) == NULL && relpath_check_text(value, value_size) == NULL;
-}
-
 void manifest_writer_add_label(struct manifest_writer *writer, const char *key, const char *value)
 {
     assert(writer->tally.entries == 0 && writer->labels < LIMIT_LABELS);
-    assert(label_is_legal(key, strlen(key), value, strlen(value)));
+    assert(statement_label_is_legal(key, strlen(key), value, strlen(value)));
     Diodecast__Label label = DIODECAST__LABEL__INIT;
     label.key = (char *)key;
     label.value = (char *)value;
@@ -165,9 +156,40 @@ void manifest_writer_add_chunk_hashes(struct manifest_writer *writer, const uint
     memcpy(buffer_extend(&writer->hashes, count * CHUNK_HASH_SIZE), hashes, count * CHUNK_HASH_SIZE);
 }
 
+const uint8_t *manifest_writer_statement(const struct manifest_writer *writer, size_t *size)
+{
+    *size = writer->statement.size;
+    return writer->statement.bytes;
+}
+
+bool manifest_writer_adopt(struct manifest_writer *writer, const struct approval_bundle *bundle,
+                           char difference[static 256])
+{
+    struct statement_reader *found = NULL, *signed_one = NULL;
+    bool agrees = false;
+
+    enum status status = statement_reader_create(writer->statement.bytes, writer->statement.size, &found, difference);
+    assert(status != STATUS_INVALID);
+    if (status == STATUS_OK)
+        status = statement_reader_create(bundle->statement, bundle->statement_size, &signed_one, difference);
+    assert(status == STATUS_OK || status == STATUS_INVALID); /* a writer has its memory, or ends the process */
+    if (status == STATUS_OK)
+        agrees = statement_agrees(signed_one, found, STATEMENT_WHOLE, difference);
+    statement_reader_destroy(found);
+    statement_reader_destroy(signed_one);
+    if (!agrees)
+        return false;
+    writer->statement.size = 0;
+    memcpy(buffer_extend(&writer->statement, bundle->statement_size), bundle->statement, bundle->statement_size);
+    writer->approval_count = bundle->count;
+    memcpy(writer->approvals, bundle->approvals, bundle->count * sizeof bundle->approvals[0]);
+    return true;
+}
+
 size_t manifest_writer_size(const struct manifest_writer *writer)
 {
-    return writer->statement.size + (size_t)writer->tally.chunk_hashes * CHUNK_HASH_SIZE + HEAD_SIZE_MAX;
+    return writer->statement.size + (size_t)writer->tally.chunk_hashes * CHUNK_HASH_SIZE + HEAD_SIZE_MAX +
+           writer->approval_count * APPROVAL_ENCODED_SIZE_MAX;
 }
 
 /* What both sides demand of a head; NULL or what is wrong with it. */
@@ -195,6 +217,8 @@ void manifest_writer_finish(struct manifest_writer *writer, const struct manifes
 
     assert(check_head(head) == NULL);
     assert(tally->entries > 0 && writer->hashes.size == tally->chunk_hashes * CHUNK_HASH_SIZE);
+    Diodecast__Approval approvals[LIMIT_APPROVALS];
+    Diodecast__Approval *approval_list[LIMIT_APPROVALS];
     Diodecast__Manifest wire = DIODECAST__MANIFEST__INIT;
     wire.context = (char *)manifest_context;
     wire.chain_id = (ProtobufCBinaryData){.len = CHAIN_ID_SIZE, .data = (uint8_t *)head->chain_id};
@@ -206,6 +230,8 @@ void manifest_writer_finish(struct manifest_writer *writer, const struct manifes
     wire.origin_user = (char *)head->origin_user;
     wire.total_bytes = tally->total_bytes;
     wire.artifact_count = tally->artifacts;
+    wire.n_approvals = approval_to_wire(writer->approvals, writer->approval_count, approvals, approval_list);
+    wire.approvals = approval_list;
     wire.statement = (ProtobufCBinaryData){.len = writer->statement.size, .data = writer->statement.bytes};
     wire.chunk_hashes = (ProtobufCBinaryData){.len = writer->hashes.size, .data = writer->hashes.bytes};
 
@@ -226,15 +252,16 @@ void manifest_writer_destroy(struct manifest_writer *writer)
 }
 
 struct manifest_reader {
-    const uint8_t *statement;
+    const uint8_t *statement_bytes;
     size_t statement_size;
     const uint8_t *chunk_hashes;
     size_t chunk_hashes_size;
+    struct field approvals[LIMIT_APPROVALS];
+    size_t approval_count;
     struct manifest_head head;
-    size_t position;         /* in the statement, behind the last entry returned */
-    Diodecast__Entry *entry; /* last entry returned; owns its strings */
-    uint64_t hashes_before;  /* chunk hashes of the artifacts in front of it */
-    uint64_t hashes_here;    /* its own */
+    struct statement_reader *statement;
+    uint64_t hashes_before; /* chunk hashes of the artifacts in front of the last entry returned */
+    uint64_t hashes_here;   /* its own */
 };
 
 __attribute__((format(printf, 2, 3))) static enum status refuse(char reason[static 256], const char *format, ...)
@@ -270,28 +297,6 @@ static bool copy_text(char *out, size_t size, const struct field *field)
     return true;
 }
 
-static bool approval_is_legal(const struct field *field)
-{
-    size_t position = 0;
-    struct field part;
-    bool has_signature = false, has_global = false, has_comment = false;
-
-    while (field_next(field->bytes, field->size, &position, &part) == FIELD_OK) {
-        if (part.number == 1) {
-            has_signature = part.size == 74 && memcmp(part.bytes, "ED", 2) == 0;
-        } else if (part.number == 2) {
-            has_comment = part.size > 0;
-            if (part.size > LIMIT_COMMENT_LENGTH || relpath_check_text((const char *)part.bytes, part.size) != NULL)
-                return false;
-        } else if (part.number == 3) {
-            has_global = part.size == 64;
-            if (part.size != 0 && part.size != 64)
-                return false;
-        }
-    }
-    return has_signature && (has_global || !has_comment);
-}
-
 /* Takes one field of the manifest; false when its size breaks a rule. Types and repetition were checked before. */
 static bool take_field(struct manifest_reader *reader, const struct field *field)
 {
@@ -324,9 +329,11 @@ static bool take_field(struct manifest_reader *reader, const struct field *field
         head->artifact_count = (uint32_t)field->value;
         return true;
     case FIELD_APPROVALS:
-        return approval_is_legal(field);
+        assert(reader->approval_count < LIMIT_APPROVALS); /* field_check_each() counted them */
+        reader->approvals[reader->approval_count++] = *field;
+        return approval_read(field, NULL);
     case FIELD_STATEMENT:
-        reader->statement = field->bytes;
+        reader->statement_bytes = field->bytes;
         reader->statement_size = field->size;
         return true;
     case FIELD_CHUNK_HASHES:
@@ -367,128 +374,33 @@ static enum status read_manifest(struct manifest_reader *reader, const uint8_t *
     return wrong != NULL ? refuse(reason, "the manifest %s", wrong) : STATUS_OK;
 }
 
-static bool label_field_is_legal(const struct field *field)
+/* What the manifest counts must be what its statement lists. */
+static enum status compare_counts(const struct manifest_reader *reader, char reason[static 256])
 {
-    struct field part, key = {0}, value = {0};
-    size_t position = 0;
+    const struct statement_head *listed = statement_reader_head(reader->statement);
 
-    while (field_next(field->bytes, field->size, &position, &part) == FIELD_OK) {
-        if (part.number == 1)
-            key = part;
-        else if (part.number == 2)
-            value = part;
-    }
-    return label_is_legal((const char *)key.bytes, key.size, (const char *)value.bytes, value.size);
+    if (listed->artifact_count != reader->head.artifact_count)
+        return refuse(reason, "the manifest counts %" PRIu32 " artifacts where %" PRIu32 " are listed",
+                      reader->head.artifact_count, listed->artifact_count);
+    if (listed->total_bytes != reader->head.total_bytes)
+        return refuse(reason, "the manifest counts %" PRIu64 " bytes where the entries have %" PRIu64,
+                      reader->head.total_bytes, listed->total_bytes);
+    if (reader->chunk_hashes_size != listed->chunk_hashes * CHUNK_HASH_SIZE)
+        return refuse(reason, "the manifest has %zu bytes of chunk hashes where %" PRIu64 " are due",
+                      reader->chunk_hashes_size, listed->chunk_hashes * CHUNK_HASH_SIZE);
+    return STATUS_OK;
 }
 
-/* Takes all of the statement but the entries. */
 static enum status read_statement(struct manifest_reader *reader, char reason[static 256])
 {
-    const uint8_t *bytes = reader->statement;
-    struct manifest_head *head = &reader->head;
-    size_t size = reader->statement_size, position = 0;
-    bool has_context = false;
-    struct field field;
-
-    if (!field_check(&diodecast__statement__descriptor, bytes, size) ||
-        !field_check_each(&diodecast__label__descriptor, FIELD_STATEMENT_LABELS, LIMIT_LABELS, bytes, size))
-        return refuse(reason, "the statement is not a well-formed message");
-    while (field_next(bytes, size, &position, &field) == FIELD_OK) {
-        bool legal = true;
-        if (field.number == FIELD_STATEMENT_CONTEXT)
-            has_context = equals(&field, statement_context);
-        else if (field.number == FIELD_STATEMENT_CHANNEL)
-            legal = copy_text(head->channel, sizeof head->channel, &field);
-        else if (field.number == FIELD_STATEMENT_NAME)
-            legal = copy_text(head->name, sizeof head->name, &field);
-        else if (field.number == FIELD_STATEMENT_LABELS)
-            legal = label_field_is_legal(&field);
-        if (!legal)
-            return refuse(reason, "field %" PRIu32 " of the statement breaks a rule", field.number);
-    }
-    if (!has_context)
-        return refuse(reason, "the statement lacks its context");
-    const char *wrong = relpath_check_channel(head->channel, strlen(head->channel));
-    if (wrong != NULL)
-        return refuse(reason, "the channel's name %s", wrong);
-    wrong = relpath_check_component(head->name, strlen(head->name));
-    return wrong != NULL ? refuse(reason, "the item's name %s", wrong) : STATUS_OK;
-}
-
-static bool entry_is_legal(const Diodecast__Entry *wire)
-{
-    if (wire->kind != DIODECAST__KIND__KIND_FILE && wire->kind != DIODECAST__KIND__KIND_DIRECTORY &&
-        wire->kind != DIODECAST__KIND__KIND_SYMLINK)
-        return false;
-    return wire->sha256.len == (wire->kind == DIODECAST__KIND__KIND_FILE ? SHA256_SIZE : 0);
-}
-
-/*
- * Decodes the next entry of the statement; its strings live until the next call. STATUS_NOT_FOUND at the end,
- * STATUS_INVALID when it is no entry, STATUS_SYSTEM when memory is short.
- */
-static enum status decode_entry(struct manifest_reader *reader, struct manifest_entry *entry)
-{
-    struct field field;
-
-    do {
-        if (field_next(reader->statement, reader->statement_size, &reader->position, &field) != FIELD_OK)
-            return STATUS_NOT_FOUND;
-    } while (field.number != FIELD_STATEMENT_ENTRIES);
-    if (field.size > LIMIT_ENTRY_SIZE || !field_check(&diodecast__entry__descriptor, field.bytes, field.size))
-        return STATUS_INVALID;
-    if (reader->entry != NULL)
-        diodecast__entry__free_unpacked(reader->entry, NULL);
-    reader->entry = diodecast__entry__unpack(NULL, field.size, field.bytes);
-    if (reader->entry == NULL) {
-        errno = ENOMEM; /* the bytes are well-formed, so memory is all that can be missing */
-        return STATUS_SYSTEM;
-    }
-
-    const Diodecast__Entry *wire = reader->entry;
-    if (!entry_is_legal(wire))
-        return STATUS_INVALID;
-    *entry = (struct manifest_entry){
-        .path = wire->path,
-        .kind = (enum manifest_kind)wire->kind,
-        .size = wire->size,
-        .executable = wire->executable != 0,
-        .mtime_ns = wire->mtime_ns,
-        .target = wire->kind == DIODECAST__KIND__KIND_SYMLINK || wire->target[0] != '\0' ? wire->target : NULL,
-    };
-    if (entry->kind == MANIFEST_FILE)
-        memcpy(entry->sha256, wire->sha256.data, SHA256_SIZE);
-    return STATUS_OK;
-}
-
-static enum status check_entries(struct manifest_reader *reader, char reason[static 256])
-{
-    struct tally tally;
-    struct manifest_entry entry;
-    enum status status;
-
-    tally_init(&tally, reader->head.name);
-    while ((status = decode_entry(reader, &entry)) == STATUS_OK) {
-        const char *wrong = tally_add(&tally, &entry);
-        if (wrong != NULL)
-            return refuse(reason, "entry %" PRIu32 " %s", tally.entries + 1, wrong);
-    }
-    if (status == STATUS_INVALID)
-        return refuse(reason, "entry %" PRIu32 " is not a well-formed message", tally.entries + 1);
-    if (status != STATUS_NOT_FOUND)
+    enum status status =
+        statement_reader_create(reader->statement_bytes, reader->statement_size, &reader->statement, reason);
+    if (status != STATUS_OK)
         return status;
-    if (tally.entries == 0)
-        return refuse(reason, "the statement lists nothing");
-    if (tally.artifacts != reader->head.artifact_count)
-        return refuse(reason, "the manifest counts %" PRIu32 " artifacts where %" PRIu32 " are listed",
-                      reader->head.artifact_count, tally.artifacts);
-    if (tally.total_bytes != reader->head.total_bytes)
-        return refuse(reason, "the manifest counts %" PRIu64 " bytes where the entries have %" PRIu64,
-                      reader->head.total_bytes, tally.total_bytes);
-    if (reader->chunk_hashes_size != tally.chunk_hashes * CHUNK_HASH_SIZE)
-        return refuse(reason, "the manifest has %zu bytes of chunk hashes where %" PRIu64 " are due",
-                      reader->chunk_hashes_size, tally.chunk_hashes * CHUNK_HASH_SIZE);
-    return STATUS_OK;
+    const struct statement_head *listed = statement_reader_head(reader->statement);
+    memcpy(reader->head.channel, listed->channel, sizeof reader->head.channel);
+    memcpy(reader->head.name, listed->name, sizeof reader->head.name);
+    return compare_counts(reader, reason);
 }
 
 enum status manifest_reader_create(const uint8_t *bytes, size_t size, struct manifest_reader **reader,
@@ -503,8 +415,6 @@ enum status manifest_reader_create(const uint8_t *bytes, size_t size, struct man
     enum status status = read_manifest(made, bytes, size, reason);
     if (status == STATUS_OK)
         status = read_statement(made, reason);
-    if (status == STATUS_OK)
-        status = check_entries(made, reason);
     if (status != STATUS_OK) {
         manifest_reader_destroy(made);
         return status;
@@ -522,25 +432,34 @@ const struct manifest_head *manifest_reader_head(const struct manifest_reader *r
 const uint8_t *manifest_reader_statement(const struct manifest_reader *reader, size_t *size)
 {
     *size = reader->statement_size;
-    return reader->statement;
+    return reader->statement_bytes;
+}
+
+size_t manifest_reader_approval_count(const struct manifest_reader *reader)
+{
+    return reader->approval_count;
+}
+
+bool manifest_reader_approval(const struct manifest_reader *reader, size_t index, struct signature *signature)
+{
+    return index < reader->approval_count && approval_read(&reader->approvals[index], signature);
 }
 
 bool manifest_reader_next(struct manifest_reader *reader, struct manifest_entry *entry)
 {
-    enum status status = decode_entry(reader, entry);
+    bool more = statement_reader_next(reader->statement, entry);
 
     reader->hashes_before += reader->hashes_here;
     reader->hashes_here = 0;
-    if (status == STATUS_NOT_FOUND)
+    if (!more)
         return false;
-    assert(status == STATUS_OK); /* all entries were checked when the reader was made */
     reader->hashes_here = tally_hash_count(entry);
     return true;
 }
 
 void manifest_reader_rewind(struct manifest_reader *reader)
 {
-    reader->position = 0;
+    statement_reader_rewind(reader->statement);
     reader->hashes_before = 0;
     reader->hashes_here = 0;
 }
@@ -555,7 +474,6 @@ void manifest_reader_destroy(struct manifest_reader *reader)
 {
     if (reader == NULL)
         return;
-    if (reader->entry != NULL)
-        diodecast__entry__free_unpacked(reader->entry, NULL);
+    statement_reader_destroy(reader->statement);
     free(reader);
 }

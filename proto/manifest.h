@@ -9,6 +9,9 @@
 #include "common/status.h"
 #include "proto/limits.h"
 
+struct approval_bundle;
+struct signature;
+
 /*
  * Statement and manifest. Both are written and read entry by entry, so that a tree of 50,000 files needs the memory of
  * its bytes and no object tree beside it. Each entry is a protobuf-c message; only the outermost field walk is ours.
@@ -60,6 +63,14 @@ void manifest_writer_add(struct manifest_writer *writer, const struct manifest_e
 /* Hashes of all chunks of one artifact, in order; called only for artifacts with more than one chunk, in artifact
  * order. */
 void manifest_writer_add_chunk_hashes(struct manifest_writer *writer, const uint8_t *hashes, size_t count);
+/* The statement's bytes so far; the writer's, until its next call. */
+const uint8_t *manifest_writer_statement(const struct manifest_writer *writer, size_t *size);
+/*
+ * After the last entry: takes the signed statement of `bundle` in place of the one written, verbatim, with its
+ * approvals (copied). False, with what differs, when the two do not agree (proto/statement.h); then nothing changed.
+ */
+MUST_CHECK bool manifest_writer_adopt(struct manifest_writer *writer, const struct approval_bundle *bundle,
+                                      char difference[static 256]);
 /* Bytes that the manifest will have at most, so that the limit is seen before it is signed. */
 size_t manifest_writer_size(const struct manifest_writer *writer);
 /*
@@ -82,6 +93,13 @@ MUST_CHECK enum status manifest_reader_create(const uint8_t *bytes, size_t size,
 const struct manifest_head *manifest_reader_head(const struct manifest_reader *reader);
 /* The statement's bytes, verbatim, inside the caller's bytes. */
 const uint8_t *manifest_reader_statement(const struct manifest_reader *reader, size_t *size);
+/*
+ * The approvals, in the manifest's order: signatures over manifest_reader_statement()'s bytes, as they came. Their form
+ * was checked, nothing else: who made them, and whether they are good, needs keys; one key may come twice. False behind
+ * the last one.
+ */
+size_t manifest_reader_approval_count(const struct manifest_reader *reader);
+bool manifest_reader_approval(const struct manifest_reader *reader, size_t index, struct signature *signature);
 /* Walks the entries in order; false at the end. manifest_reader_rewind() starts again. */
 bool manifest_reader_next(struct manifest_reader *reader, struct manifest_entry *entry);
 void manifest_reader_rewind(struct manifest_reader *reader);

@@ -12,6 +12,7 @@
 
 static const char announce_context[] = "diodecast announce 1";
 static const char abort_context[] = "diodecast abort 1";
+static const char key_context[] = "diodecast key 1";
 static const char heartbeat_context[] = "diodecast heartbeat 1";
 
 /* Field numbers of the heartbeat's sub-messages (diodecast.proto). */
@@ -106,6 +107,36 @@ static bool take_text(char *out, size_t size, const char *field)
 static ProtobufCBinaryData view(const uint8_t *bytes, size_t size)
 {
     return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)bytes};
+}
+
+void message_encode_key(const struct message_key *key, uint8_t **out, size_t *size)
+{
+    Diodecast__Key wire = DIODECAST__KEY__INIT;
+
+    assert(key->not_before_ns >= 0 && key->time_ns >= 0);
+    wire.context = (char *)key_context;
+    wire.key_id = view(key->key.key_id, SIGNATURE_KEY_ID_SIZE);
+    wire.public_key = view(key->key.key, SIGNATURE_PUBLIC_SIZE);
+    wire.not_before_ns = key->not_before_ns;
+    wire.time_ns = key->time_ns;
+    encode(&wire.base, out, size);
+}
+
+enum status message_decode_key(const uint8_t *bytes, size_t size, struct message_key *key)
+{
+    enum status status;
+    ProtobufCMessage *message = decode(&diodecast__key__descriptor, bytes, size, &status);
+    if (message == NULL)
+        return status;
+
+    const Diodecast__Key *wire = (const Diodecast__Key *)message;
+    *key = (struct message_key){.not_before_ns = wire->not_before_ns, .time_ns = wire->time_ns};
+    bool legal = strcmp(wire->context, key_context) == 0 &&
+                 take_bytes(key->key.key_id, SIGNATURE_KEY_ID_SIZE, &wire->key_id) &&
+                 take_bytes(key->key.key, SIGNATURE_PUBLIC_SIZE, &wire->public_key) && key->not_before_ns >= 0 &&
+                 key->time_ns >= 0;
+    protobuf_c_message_free_unpacked(message, NULL);
+    return legal ? STATUS_OK : STATUS_INVALID;
 }
 
 void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/signature.h"
 #include "common/status.h"
 #include "proto/limits.h"
 
@@ -29,6 +30,11 @@ struct message_abort {
     uint8_t transfer_id[TRANSFER_ID_SIZE];
     char reason[LIMIT_REASON_LENGTH + 1];
     int64_t time_ns;
+};
+
+struct message_key {
+    struct signature_public key;    /* the new one; never trusted for being announced */
+    int64_t not_before_ns, time_ns; /* not negative */
 };
 
 struct message_in_flight {
@@ -65,9 +71,11 @@ void message_abort_reason(struct message_abort *message, const char *text);
 
 void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size);
 void message_encode_abort(const struct message_abort *abort_message, uint8_t **out, size_t *size);
+void message_encode_key(const struct message_key *key, uint8_t **out, size_t *size);
 void message_encode_heartbeat(const struct message_heartbeat *heartbeat, uint8_t **out, size_t *size);
 MUST_CHECK enum status message_decode_announce(const uint8_t *bytes, size_t size, struct message_announce *announce);
 MUST_CHECK enum status message_decode_abort(const uint8_t *bytes, size_t size, struct message_abort *abort_message);
+MUST_CHECK enum status message_decode_key(const uint8_t *bytes, size_t size, struct message_key *key);
 MUST_CHECK enum status message_decode_heartbeat(const uint8_t *bytes, size_t size, struct message_heartbeat *heartbeat);
 
 #endif

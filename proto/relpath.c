@@ -158,7 +158,12 @@ static bool ends_with(const char *name, const char *suffix)
 
 bool relpath_is_hidden_item(const char *name)
 {
-    return name[0] == '.' || ends_with(name, ".part") || ends_with(name, ".tmp");
+    return name[0] == '.' || ends_with(name, ".part") || ends_with(name, ".tmp") || relpath_is_approval(name);
+}
+
+bool relpath_is_approval(const char *name)
+{
+    return ends_with(name, RELPATH_APPROVAL_SUFFIX);
 }
 
 size_t relpath_cut(const char *text, size_t limit)

@@ -29,8 +29,13 @@ const char *relpath_check_channel(const char *text, size_t size);
  */
 const char *relpath_check_symlink(const char *path, const char *target, size_t target_size);
 
-/* Names in a spool that are not items: starting with '.', ending in .part or .tmp. */
+/* Names in a spool that are not items: starting with '.', ending in .part, .tmp or .approval. */
 bool relpath_is_hidden_item(const char *name);
+
+/* NAME.approval is the companion of the item NAME: the approvals that it is sent with (proto/approval.h). */
+#define RELPATH_APPROVAL_SUFFIX ".approval"
+enum { RELPATH_APPROVAL_SUFFIX_SIZE = sizeof RELPATH_APPROVAL_SUFFIX - 1 };
+bool relpath_is_approval(const char *name);
 
 /* Bytes of `text` up to `limit` that end on a UTF-8 character boundary. */
 size_t relpath_cut(const char *text, size_t limit);

@@ -32,7 +32,7 @@ struct acceptance *acceptance_create(struct request *request)
         acceptance_destroy(acceptance);
         return NULL;
     }
-    acceptance->request = *request;
+    acceptance->errand.request = *request;
     *request = (struct request){0};
     return acceptance;
 }
@@ -41,7 +41,7 @@ void acceptance_destroy(struct acceptance *acceptance)
 {
     if (acceptance == NULL)
         return;
-    request_deinit(&acceptance->request);
+    request_deinit(&acceptance->errand.request);
     free(acceptance->items);
     free(acceptance->ranges);
     free(acceptance->transfers);
@@ -165,7 +165,7 @@ static void look_at_alarm(const struct knowledge_alarm *alarm, void *context)
     for (size_t i = 0; i < acceptance->chain_count; i++)
         if (memcmp(acceptance->chains[i], alarm->chain_id, CHAIN_ID_SIZE) == 0)
             return;
-    if (acceptance->chain_count < acceptance->request.ticket_count)
+    if (acceptance->chain_count < acceptance->errand.request.ticket_count)
         memcpy(acceptance->chains[acceptance->chain_count++], alarm->chain_id, CHAIN_ID_SIZE);
 }
 
@@ -204,10 +204,10 @@ static void decide_ticket(struct search *search, const char *text, struct accept
 void acceptance_decide(struct acceptance *acceptance, struct catalog *catalog, struct knowledge *knowledge,
                        uint64_t now_ns)
 {
-    const struct request *request = &acceptance->request;
+    const struct request *request = &acceptance->errand.request;
     size_t bad = 0;
     uint64_t lost = 0;
-    acceptance->decided = true;
+    acceptance->errand.decided = true;
     for (size_t i = 0; i < request->ticket_count; i++) {
         struct search search = {.acceptance = acceptance, .catalog = catalog, .knowledge = knowledge, .now_ns = now_ns};
         decide_ticket(&search, request->tickets[i], &acceptance->items[i]);
@@ -216,12 +216,12 @@ void acceptance_decide(struct acceptance *acceptance, struct catalog *catalog, s
     }
     acceptance->accepted = bad == 0 && request->ticket_count > 0;
     if (acceptance->accepted) {
-        snprintf(acceptance->message, sizeof acceptance->message, "%llu transfer%s %s written off",
+        snprintf(acceptance->errand.message, sizeof acceptance->errand.message, "%llu transfer%s %s written off",
                  (unsigned long long)lost, units_plural(lost), is_or_are(lost));
         return;
     }
     acceptance->range_count = acceptance->transfer_count = acceptance->chain_count = 0;
-    snprintf(acceptance->message, sizeof acceptance->message,
+    snprintf(acceptance->errand.message, sizeof acceptance->errand.message,
              "nothing was written off, because %zu of %zu tickets can't be accepted", bad, request->ticket_count);
 }
 
@@ -238,18 +238,18 @@ static enum status record_audit(const struct acceptance *acceptance)
         return status_from_errno(ENOMEM);
     size_t used = 0;
     char detail[REQUEST_REASON_SIZE + 32];
-    snprintf(detail, sizeof detail, "acknowledged: %s", acceptance->request.reason);
+    snprintf(detail, sizeof detail, "acknowledged: %s", acceptance->errand.request.reason);
     for (size_t i = 0; i < acceptance->range_count; i++)
         entries[used++] = (struct audit_entry){.event = AUDIT_WRITTEN_OFF,
                                                .chain_id = acceptance->ranges[i].chain_id,
                                                .sequence = acceptance->ranges[i].first,
                                                .last_sequence = acceptance->ranges[i].last,
-                                               .actor = acceptance->request.requester,
-                                               .detail = acceptance->request.reason};
+                                               .actor = acceptance->errand.request.requester,
+                                               .detail = acceptance->errand.request.reason};
     for (size_t i = 0; i < acceptance->chain_count; i++)
         entries[used++] = (struct audit_entry){.event = AUDIT_ALARM,
                                                .chain_id = acceptance->chains[i],
-                                               .actor = acceptance->request.requester,
+                                               .actor = acceptance->errand.request.requester,
                                                .detail = detail};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < used && status == STATUS_OK; i += AUDIT_BATCH)
@@ -266,7 +266,8 @@ enum status acceptance_record(struct publish_job *job, struct ledger *ledger)
         return status;
     return ledger_write_off(ledger, acceptance->ranges, acceptance->range_count,
                             (const uint8_t(*)[CHAIN_ID_SIZE])acceptance->chains, acceptance->chain_count,
-                            acceptance->request.requester, acceptance->request.reason, clock_realtime_ns());
+                            acceptance->errand.request.requester, acceptance->errand.request.reason,
+                            clock_realtime_ns());
 }
 
 void acceptance_apply(struct acceptance *acceptance, enum status recorded, struct catalog *catalog,
@@ -274,7 +275,7 @@ void acceptance_apply(struct acceptance *acceptance, enum status recorded, struc
 {
     if (recorded != STATUS_OK) {
         acceptance->accepted = false;
-        snprintf(acceptance->message, sizeof acceptance->message,
+        snprintf(acceptance->errand.message, sizeof acceptance->errand.message,
                  "nothing was written off: it can't be recorded in the state directory; see the receiver's log");
         return;
     }
@@ -295,11 +296,12 @@ void acceptance_apply(struct acceptance *acceptance, enum status recorded, struc
 char *acceptance_answer(const struct acceptance *acceptance)
 {
     json_t *items = json_array();
-    for (size_t i = 0; i < acceptance->request.ticket_count; i++)
-        json_array_append_new(items, json_pack("{s:s, s:b, s:s}", "ticket", acceptance->request.tickets[i], "accepted",
-                                               acceptance->items[i].good, "message", acceptance->items[i].message));
-    json_t *root =
-        json_pack("{s:b, s:s, s:o}", "accepted", acceptance->accepted, "message", acceptance->message, "items", items);
+    for (size_t i = 0; i < acceptance->errand.request.ticket_count; i++)
+        json_array_append_new(items,
+                              json_pack("{s:s, s:b, s:s}", "ticket", acceptance->errand.request.tickets[i], "accepted",
+                                        acceptance->items[i].good, "message", acceptance->items[i].message));
+    json_t *root = json_pack("{s:b, s:s, s:o}", "accepted", acceptance->accepted, "message", acceptance->errand.message,
+                             "items", items);
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;

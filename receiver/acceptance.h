@@ -7,9 +7,8 @@
 #include <stdint.h>
 
 #include "common/audit.h"
-#include "common/mailbox.h"
-#include "common/request.h"
 #include "receiver/catalog.h"
+#include "receiver/errand.h"
 #include "receiver/knowledge.h"
 #include "receiver/ledger_loss.h"
 #include "receiver/publish.h"
@@ -21,16 +20,11 @@
  * off which is missing at this moment, and alarms of the chain that the ticket touches end.
  */
 struct acceptance {
-    struct mailbox_entry entry;                  /* first member */
-    struct request request;                      /* taken */
-    struct audit *audit;                         /* borrowed; the store's, NULL: none */
-    void (*done)(struct acceptance *acceptance); /* store thread, once decided; or any, when it is too late for that */
-    void *context;
+    struct errand errand; /* first member */
+    struct audit *audit;  /* borrowed; the store's, NULL: none */
 
     /* The decision. */
-    bool decided; /* false: the program ends; the next run decides */
     bool accepted;
-    char message[256];
     struct acceptance_item *items; /* one a ticket */
     struct ledger_write_off *ranges;
     size_t range_count, range_capacity;

@@ -366,6 +366,16 @@ bool assembly_bind(struct assembly *assembly, struct signed_message *message, st
     return true;
 }
 
+void assembly_unbind(struct assembly *assembly)
+{
+    assert(assembly->state == ASSEMBLY_OPEN && assembly->reader != NULL);
+    manifest_reader_destroy(assembly->reader);
+    assembly->reader = NULL;
+    give_back(assembly, assembly->manifest.body_size);
+    signed_message_deinit(&assembly->manifest);
+    assembly->manifest = (struct signed_message){0};
+}
+
 void assembly_lose(struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
 {
     struct assembly_artifact *artifact = assembly_artifact(assembly, index);

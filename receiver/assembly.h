@@ -66,6 +66,7 @@ struct assembly {
     uint32_t total_artifacts;
     uint64_t held_bytes;
     uint64_t opened_ns;
+    int64_t first_seen_ns; /* the store's: CLOCK_REALTIME when the manifest was bound, in an earlier run if recorded */
     uint64_t progress_ns; /* when a frame last added something */
 
     /* Manifest: parts while they come in, then the decoded message and its reader. */
@@ -145,6 +146,8 @@ void assembly_drop_parts(struct assembly *assembly);
  */
 bool assembly_bind(struct assembly *assembly, struct signed_message *message, struct manifest_reader *reader,
                    uint64_t now_ns, assembly_reset *reset, void *context);
+/* Lets go of the manifest, so that another one can be bound; what is held stays. One is bound. */
+void assembly_unbind(struct assembly *assembly);
 
 /*
  * For a transfer that is restored from its record: the artifact of this size, made when nothing was said of it; NULL

@@ -5,50 +5,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/signature.h"
-#include "proto/manifest.h"
-#include "proto/signed.h"
-
-enum {
-    BUCKETS = 2 * CATALOG_OPEN,
-    ENDED = 8192, /* transfers remembered as delivered or closed, so that their frames cost no query */
-    REASON_SIZE = 256,
-};
-#define CROWDED_NS UINT64_C(250000000) /* that nobody is looked for again who could make room */
-
-struct ended {
-    bool used;
-    bool delivered;
-    uint32_t sender_id;
-    uint8_t id[TRANSFER_ID_SIZE];
-    uint64_t until_ns; /* UINT64_MAX: for ever */
-};
-
-struct catalog {
-    const struct trust *trust;
-    const struct catalog_actions *actions;
-    void *context;
-    struct room room;
-    unsigned count;             /* not closed */
-    unsigned unannounced_count; /* of these */
-    uint64_t crowded_ns[2];     /* when nobody was found to make room, among all and among the unannounced */
-    uint64_t made_room_ns;      /* when transfers were last closed for the sake of bytes; 0: never */
-    struct catalog_counters counters;
-    struct assembly *oldest, *newest;
-    struct assembly *buckets[BUCKETS];
-    struct ended ended[ENDED];
-};
+#include "receiver/catalog_private.h"
+#include "receiver/opening.h"
 
 struct catalog *catalog_create(const struct trust *trust, const struct catalog_actions *actions, void *context)
 {
     struct catalog *catalog = calloc(1, sizeof *catalog);
-    if (catalog == NULL)
+    struct checks *checks = checks_create(trust);
+    if (catalog == NULL || checks == NULL) {
+        checks_destroy(checks);
+        free(catalog);
         return NULL;
+    }
+    catalog->checks = checks;
+    catalog->bounds = bounds_none;
     catalog->trust = trust;
     catalog->actions = actions;
     catalog->context = context;
     room_init(&catalog->room, CATALOG_OPEN);
     return catalog;
+}
+
+struct checks *catalog_checks(const struct catalog *catalog)
+{
+    return catalog->checks;
+}
+
+void catalog_set_bounds(struct catalog *catalog, const struct bounds *bounds)
+{
+    catalog->bounds = *bounds;
+}
+
+void catalog_set_renumber(struct catalog *catalog, struct renumber *renumber)
+{
+    catalog->renumber = renumber;
 }
 
 void catalog_set_limits(struct catalog *catalog, const struct room_limits *limits)
@@ -66,6 +56,7 @@ void catalog_destroy(struct catalog *catalog)
         catalog->oldest = assembly->newer;
         assembly_destroy(assembly);
     }
+    checks_destroy(catalog->checks);
     free(catalog);
 }
 
@@ -120,19 +111,10 @@ static void made_progress(struct catalog *catalog, struct assembly *assembly)
     append_by_progress(catalog, assembly);
 }
 
-/* Bytes that an admitted transfer is still expected to take. */
-static uint64_t outstanding(const struct assembly *assembly)
-{
-    if (!assembly->announced || !assembly->admitted || assembly->lapsed ||
-        assembly->total_bytes <= assembly->held_bytes)
-        return 0;
-    return assembly->total_bytes - assembly->held_bytes;
-}
-
 void catalog_close(struct catalog *catalog, struct assembly *assembly, enum catalog_end end)
 {
     assert(assembly->state != ASSEMBLY_CLOSED);
-    catalog->room.reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
     catalog->actions->closing(catalog->context, assembly, end);
     catalog->count--;
     if (!assembly->announced)
@@ -147,7 +129,7 @@ void catalog_forget(struct catalog *catalog, struct assembly *assembly, bool del
 {
     if (assembly->state != ASSEMBLY_CLOSED) {
         assert(delivered);
-        catalog->room.reserved_bytes -= outstanding(assembly);
+        catalog->room.reserved_bytes -= catalog_outstanding(assembly);
         catalog->count--;
         if (!assembly->announced)
             catalog->unannounced_count--;
@@ -162,44 +144,14 @@ void catalog_forget(struct catalog *catalog, struct assembly *assembly, bool del
     assembly_destroy(assembly);
 }
 
-/* The transfer that is to make room for `other` (may be NULL), if there is one. */
-static struct assembly *find_dispensable(struct catalog *catalog, bool among_unannounced, const struct assembly *other,
-                                         uint64_t now_ns)
-{
-    struct assembly *found = NULL;
-    double most = 0;
-    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer) {
-        if (now_ns - assembly->progress_ns < ROOM_IDLE_NS)
-            break;
-        double value = room_dispensable(assembly, now_ns);
-        if (value <= most || assembly == other || (among_unannounced && assembly->announced))
-            continue;
-        found = assembly;
-        most = value;
-    }
-    return found;
-}
-
-static bool make_room(struct catalog *catalog, bool among_unannounced, uint64_t now_ns)
-{
-    uint64_t *crowded_ns = &catalog->crowded_ns[among_unannounced];
-    if (*crowded_ns != 0 && now_ns - *crowded_ns < CROWDED_NS)
-        return false;
-    struct assembly *assembly = find_dispensable(catalog, among_unannounced, NULL, now_ns);
-    *crowded_ns = assembly == NULL ? now_ns : 0;
-    if (assembly == NULL)
-        return false;
-    catalog_close(catalog, assembly, CATALOG_EVICTED);
-    return true;
-}
-
 /* With `vouched` a signature is at hand: the quota of those without one neither counts nor stands in the way. */
 static struct assembly *open_assembly(struct catalog *catalog, const struct unpack_source *source, const uint8_t *id,
                                       bool vouched)
 {
-    if (!vouched && catalog->unannounced_count >= CATALOG_UNANNOUNCED && !make_room(catalog, true, source->now_ns))
+    if (!vouched && catalog->unannounced_count >= CATALOG_UNANNOUNCED &&
+        !catalog_make_room(catalog, true, source->now_ns))
         return NULL;
-    if (catalog->count >= catalog->room.limits.max_open && !make_room(catalog, false, source->now_ns))
+    if (catalog->count >= catalog->room.limits.max_open && !catalog_make_room(catalog, false, source->now_ns))
         return NULL;
     struct assembly_budget *budget = vouched ? &catalog->room.announced : &catalog->room.unannounced;
     struct assembly *assembly = assembly_create(id, source->sender_id, budget, source->now_ns);
@@ -272,86 +224,6 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
     return true;
 }
 
-/* Decides on the room for a transfer whose total is known; what was admitted stays admitted. */
-static bool admit(const struct catalog *catalog, struct assembly *assembly)
-{
-    assembly->admitted = room_shortfall(&catalog->room, assembly) == 0;
-    return assembly->admitted;
-}
-
-/* Closes transfers that stand still until this one fits; none, when that would not be enough. */
-static void make_bytes(struct catalog *catalog, const struct assembly *assembly, uint64_t now_ns)
-{
-    uint64_t lacking = room_shortfall(&catalog->room, assembly);
-    uint64_t found = 0;
-    /* What was closed is still being deleted: the free bytes don't tell yet. */
-    if (catalog->made_room_ns != 0 && now_ns - catalog->made_room_ns < ROOM_IDLE_NS)
-        return;
-    for (const struct assembly *other = catalog->oldest; other != NULL; other = other->newer)
-        if (other != assembly && room_dispensable(other, now_ns) > 0)
-            found += other->held_bytes + outstanding(other);
-    while (found >= lacking && lacking > 0) {
-        struct assembly *other = find_dispensable(catalog, false, assembly, now_ns);
-        if (other == NULL)
-            return;
-        catalog->made_room_ns = now_ns;
-        if (catalog->room.free_bytes != UINT64_MAX)
-            catalog->room.free_bytes += other->held_bytes;
-        catalog_close(catalog, other, CATALOG_EVICTED);
-        lacking = room_shortfall(&catalog->room, assembly);
-    }
-}
-
-/* What stands still may never go on: its room is for others, until it does. */
-static void set_lapsed(struct catalog *catalog, struct assembly *assembly, bool lapsed)
-{
-    catalog->room.reserved_bytes -= outstanding(assembly);
-    assembly->lapsed = lapsed;
-    catalog->room.reserved_bytes += outstanding(assembly);
-}
-
-static void give_up_expired(struct catalog *catalog, uint64_t now_ns)
-{
-    struct assembly *newer;
-    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = newer) {
-        newer = assembly->newer;
-        if (now_ns - assembly->progress_ns < CATALOG_EXPIRE_NS)
-            return;
-        if (assembly->state == ASSEMBLY_OPEN && !assembly->announced)
-            catalog_close(catalog, assembly, CATALOG_EXPIRED);
-    }
-}
-
-/* The disk has shrunk under what was admitted: the largest wait again, so that smaller ones find room. */
-static void hold_back(struct catalog *catalog)
-{
-    while (room_is_overcommitted(&catalog->room)) {
-        struct assembly *largest = NULL;
-        for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
-            if (assembly->state == ASSEMBLY_OPEN && outstanding(assembly) > 0 &&
-                (largest == NULL || outstanding(assembly) > outstanding(largest)))
-                largest = assembly;
-        if (largest == NULL)
-            return;
-        catalog->room.reserved_bytes -= outstanding(largest);
-        catalog->counters.not_admitted++;
-        largest->admitted = false;
-    }
-}
-
-void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns)
-{
-    give_up_expired(catalog, now_ns);
-    catalog->room.free_bytes = free_bytes;
-    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
-        if (assembly->state == ASSEMBLY_OPEN && !assembly->lapsed && now_ns - assembly->progress_ns >= CATALOG_LAPSE_NS)
-            set_lapsed(catalog, assembly, true);
-    hold_back(catalog);
-    for (struct assembly *assembly = catalog->oldest; assembly != NULL; assembly = assembly->newer)
-        if (assembly->state == ASSEMBLY_OPEN && !assembly->admitted && admit(catalog, assembly))
-            catalog->room.reserved_bytes += outstanding(assembly);
-}
-
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
                             const uint8_t id[static TRANSFER_ID_SIZE])
 {
@@ -361,13 +233,27 @@ bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source 
     return assembly->state == ASSEMBLY_OPEN && (!assembly->announced || !assembly->admitted);
 }
 
+/* Whether what its sender says of it is more than this receiver takes; then it is closed. */
+static bool refuse_announced(struct catalog *catalog, struct assembly *assembly,
+                             const struct message_announce *announce)
+{
+    char reason[BOUNDS_REASON_SIZE];
+    if (bounds_allow_announce(&catalog->bounds, announce, reason))
+        return false;
+    catalog->counters.beyond_bounds++;
+    catalog->actions->refused(catalog->context, assembly, reason, NULL, 0);
+    assembly->admitted = false;
+    catalog_close(catalog, assembly, CATALOG_REFUSED);
+    return true;
+}
+
 void catalog_announce(struct catalog *catalog, const struct unpack_source *source,
                       const struct message_announce *announce)
 {
     struct assembly *assembly = find_or_open(catalog, source, announce->transfer_id, true);
     if (assembly == NULL)
         return;
-    catalog->room.reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
     if (!promote(catalog, assembly)) {
         catalog->counters.over_limit++;
         return;
@@ -377,27 +263,29 @@ void catalog_announce(struct catalog *catalog, const struct unpack_source *sourc
         memcpy(assembly->name, announce->name, sizeof assembly->name);
         assembly->total_bytes = announce->total_bytes;
         assembly->total_artifacts = announce->artifact_count;
+        if (refuse_announced(catalog, assembly, announce))
+            return;
     }
-    if (!admit(catalog, assembly)) {
-        make_bytes(catalog, assembly, source->now_ns);
-        catalog->counters.not_admitted += !admit(catalog, assembly);
+    if (!catalog_admit(catalog, assembly)) {
+        catalog_make_bytes(catalog, assembly, source->now_ns);
+        catalog->counters.not_admitted += !catalog_admit(catalog, assembly);
     }
-    catalog->room.reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += catalog_outstanding(assembly);
 }
 
 void catalog_lose(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
 {
-    catalog->room.reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
     assembly_lose(assembly, index, first, end);
-    catalog->room.reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += catalog_outstanding(assembly);
 }
 
 void catalog_hold(struct catalog *catalog, struct assembly *assembly, uint32_t index, uint64_t first, uint64_t end)
 {
-    catalog->room.reserved_bytes -= outstanding(assembly);
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
     room_bound(&catalog->room);
     assembly_hold(assembly, index, first, end);
-    catalog->room.reserved_bytes += outstanding(assembly);
+    catalog->room.reserved_bytes += catalog_outstanding(assembly);
 }
 
 static void tell_if_complete(struct catalog *catalog, struct assembly *assembly)
@@ -423,16 +311,16 @@ void catalog_data(struct catalog *catalog, const struct unpack_source *source, c
     struct assembly *assembly = find_or_open(catalog, source, data->transfer_id, false);
     if (assembly == NULL)
         return;
-    uint64_t before = outstanding(assembly);
+    uint64_t before = catalog_outstanding(assembly);
     room_bound(&catalog->room);
     enum assembly_outcome outcome =
         assembly_data(assembly, data, source->now_ns, catalog->actions->write, catalog->context);
-    catalog->room.reserved_bytes -= before - outstanding(assembly);
+    catalog->room.reserved_bytes -= before - catalog_outstanding(assembly);
     switch (outcome) {
     case ASSEMBLY_NEW:
         made_progress(catalog, assembly);
         if (assembly->lapsed)
-            set_lapsed(catalog, assembly, false);
+            catalog_set_lapsed(catalog, assembly, false);
         tell_if_complete(catalog, assembly);
         break;
     case ASSEMBLY_DUPLICATE:
@@ -444,41 +332,9 @@ void catalog_data(struct catalog *catalog, const struct unpack_source *source, c
     case ASSEMBLY_LIMIT:
         catalog->counters.over_limit++;
         if (!assembly->announced)
-            (void)make_room(catalog, true, source->now_ns);
+            (void)catalog_make_room(catalog, true, source->now_ns);
         break;
     }
-}
-
-/* Why the assembled manifest is not one, or NULL; then *message and *reader are the caller's. */
-static const char *open_manifest(const struct catalog *catalog, const struct assembly *assembly,
-                                 struct signed_message *message, struct manifest_reader **reader, bool *is_signed,
-                                 char reason[static REASON_SIZE])
-{
-    *is_signed = false;
-    if (signed_decode(assembly->parts, assembly->parts_total, LIMIT_MANIFEST_SIZE, message) != STATUS_OK)
-        return "is not a signed message";
-    const char *why = NULL;
-    const struct signature_public *key = trust_find(catalog->trust, assembly->sender_id);
-    if (key == NULL || !signature_verify(key, message->body, message->body_size, &message->signature))
-        why = "is not signed by the key of its sender";
-    else if (!message->signature.has_comment)
-        why = "has no trusted comment";
-    if (why == NULL) {
-        *is_signed = true;
-        enum status status = manifest_reader_create(message->body, message->body_size, reader, reason);
-        if (status == STATUS_INVALID)
-            why = reason;
-        else if (status != STATUS_OK)
-            why = "can't be read for want of memory";
-        *is_signed = status == STATUS_INVALID;
-    }
-    if (why == NULL && memcmp(manifest_reader_head(*reader)->transfer_id, assembly->id, TRANSFER_ID_SIZE) != 0) {
-        manifest_reader_destroy(*reader);
-        why = "is the manifest of another transfer";
-    }
-    if (why != NULL)
-        signed_message_deinit(message);
-    return why;
 }
 
 static void refuse_manifest(struct catalog *catalog, struct assembly *assembly, const char *reason, bool is_signed)
@@ -492,41 +348,86 @@ static void refuse_manifest(struct catalog *catalog, struct assembly *assembly, 
         assembly_drop_parts(assembly);
 }
 
-static void bind_manifest(struct catalog *catalog, struct assembly *assembly, uint64_t now_ns)
+/* Takes what the opening holds. */
+static void bind(struct catalog *catalog, struct assembly *assembly, struct opening *opening, uint64_t now_ns)
 {
-    struct signed_message message;
-    struct manifest_reader *reader = NULL;
-    bool is_signed;
-    char reason[REASON_SIZE];
-    const char *why = open_manifest(catalog, assembly, &message, &reader, &is_signed, reason);
-    if (why != NULL) {
-        refuse_manifest(catalog, assembly, why, is_signed);
-        return;
-    }
     bool announced = assembly->announced;
-    catalog->room.reserved_bytes -= outstanding(assembly);
-    if (!promote(catalog, assembly) ||
-        !assembly_bind(assembly, &message, reader, now_ns, catalog->actions->reset, catalog->context)) {
-        manifest_reader_destroy(reader);
-        signed_message_deinit(&message);
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
+    if (!promote(catalog, assembly) || !assembly_bind(assembly, &opening->message, opening->reader, now_ns,
+                                                      catalog->actions->reset, catalog->context)) {
+        opening_deinit(opening);
         assembly_drop_parts(assembly);
-        catalog->room.reserved_bytes += outstanding(assembly);
+        catalog->room.reserved_bytes += catalog_outstanding(assembly);
         catalog->counters.over_limit++;
         return;
     }
     if (!announced)
-        catalog->counters.not_admitted += !admit(catalog, assembly);
-    catalog->room.reserved_bytes += outstanding(assembly);
+        catalog->counters.not_admitted += !catalog_admit(catalog, assembly);
+    catalog->room.reserved_bytes += catalog_outstanding(assembly);
     catalog->counters.bound++;
     catalog->actions->bound(catalog->context, assembly);
     tell_if_complete(catalog, assembly);
 }
 
+static void bind_manifest(struct catalog *catalog, struct assembly *assembly, uint64_t now_ns)
+{
+    struct opening opening;
+    char reason[BOUNDS_REASON_SIZE];
+    if (!checks_may(catalog->checks, assembly->sender_id, now_ns)) {
+        catalog->counters.over_limit++;
+        assembly_drop_parts(assembly);
+        return;
+    }
+    opening_read(catalog->trust, assembly->sender_id, assembly->id, assembly->parts, assembly->parts_total, &opening);
+    if (opening.why != NULL) {
+        if (!opening.is_signed)
+            checks_failed(catalog->checks, assembly->sender_id);
+        refuse_manifest(catalog, assembly, opening.why, opening.is_signed);
+        return;
+    }
+    if (!bounds_allow_manifest(&catalog->bounds, opening.reader, reason)) {
+        opening_deinit(&opening);
+        catalog->counters.beyond_bounds++;
+        refuse_manifest(catalog, assembly, reason, true);
+        return;
+    }
+    if (catalog->renumber != NULL)
+        renumber_note(catalog->renumber, manifest_reader_head(opening.reader), assembly->parts, assembly->parts_total);
+    bind(catalog, assembly, &opening, now_ns);
+}
+
+/* A part of a manifest that is held already, or of a transfer that is not open (NULL). */
+static void look_again(struct catalog *catalog, const struct unpack_source *source, const struct frame_manifest *part,
+                       struct assembly *assembly)
+{
+    const struct ended *ended = ended_place(catalog, source->sender_id, part->transfer_id);
+    bool delivered = ended->used && ended->delivered && ended->sender_id == source->sender_id &&
+                     memcmp(ended->id, part->transfer_id, TRANSFER_ID_SIZE) == 0;
+    struct opening opening;
+    if (catalog->renumber == NULL || (assembly == NULL && !delivered) ||
+        !renumber_take(catalog->renumber, source, part, assembly, &opening))
+        return;
+    catalog->room.reserved_bytes -= catalog_outstanding(assembly);
+    assembly_unbind(assembly);
+    catalog->room.reserved_bytes += catalog_outstanding(assembly);
+    bind(catalog, assembly, &opening, source->now_ns);
+}
+
 void catalog_manifest(struct catalog *catalog, const struct unpack_source *source, const struct frame_manifest *part)
 {
     struct assembly *assembly = find_or_open(catalog, source, part->transfer_id, false);
-    if (assembly == NULL)
+    if (assembly == NULL || assembly->reader != NULL)
+        look_again(catalog, source, part, assembly);
+    if (assembly == NULL || assembly->state != ASSEMBLY_OPEN)
         return;
+    if (part->total > catalog->bounds.manifest + LIMIT_SIGNED_OVERHEAD) {
+        /* Nobody has signed this number, so it says nothing against the transfer. */
+        catalog->counters.beyond_bounds++;
+        if (part->offset == 0)
+            catalog->actions->refused(catalog->context, assembly, "has a manifest larger than max_manifest allows",
+                                      NULL, 0);
+        return;
+    }
     switch (assembly_part(assembly, part, source->epoch, source->now_ns)) {
     case ASSEMBLY_NEW:
         made_progress(catalog, assembly);
@@ -542,7 +443,7 @@ void catalog_manifest(struct catalog *catalog, const struct unpack_source *sourc
     case ASSEMBLY_LIMIT:
         catalog->counters.over_limit++;
         if (!assembly->announced)
-            (void)make_room(catalog, true, source->now_ns);
+            (void)catalog_make_room(catalog, true, source->now_ns);
         break;
     }
 }

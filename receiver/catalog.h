@@ -10,6 +10,9 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 #include "receiver/assembly.h"
+#include "receiver/bounds.h"
+#include "receiver/checks.h"
+#include "receiver/renumber.h"
 #include "receiver/room.h"
 #include "receiver/unpack.h"
 
@@ -59,7 +62,8 @@ struct catalog_actions {
     void (*complete)(void *context, struct assembly *assembly);
     /* The tables are about to go. Afterwards the owner calls catalog_forget(), not from in here. */
     void (*closing)(void *context, struct assembly *assembly, enum catalog_end end);
-    /* A whole manifest (Signed message) that was refused; the bytes are borrowed. */
+    /* A whole manifest (Signed message) that was refused; the bytes are borrowed. NULL: there is none, and it is the
+     * transfer that was refused. */
     void (*refused)(void *context, const struct assembly *assembly, const char *reason, const uint8_t *bytes,
                     size_t size);
 };
@@ -72,6 +76,7 @@ struct catalog_counters {
     uint64_t duplicates, conflicts;
     uint64_t over_limit; /* frames without room: over a quota, or of a transfer not admitted */
     uint64_t manifests_refused;
+    uint64_t beyond_bounds; /* transfers, or frames, that are more than the bounds allow */
     uint64_t ended[CATALOG_ENDS];
 };
 
@@ -80,12 +85,19 @@ struct catalog *catalog_create(const struct trust *trust, const struct catalog_a
 /* Destroys all assemblies; what the owner attached must be gone. */
 void catalog_destroy(struct catalog *catalog);
 
+/* Borrowed; who looks at manifests of transfers that get a second number. NULL, as at first: nobody. */
+void catalog_set_renumber(struct catalog *catalog, struct renumber *renumber);
+/* The bound of signature checks, for the small messages too; the catalog's. */
+struct checks *catalog_checks(const struct catalog *catalog);
 /* At most CATALOG_OPEN transfers. Before: see room_init(). */
 void catalog_set_limits(struct catalog *catalog, const struct room_limits *limits);
 
 /* Bytes free in the intake, for admission; UINT64_MAX until told. Admits what did not fit before and fits now, has
  * those wait that do not fit any more, and gives up what expired. Now and then. */
 void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64_t now_ns);
+
+/* What one transfer may be; those of the wire format at first. */
+void catalog_set_bounds(struct catalog *catalog, const struct bounds *bounds);
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
                             const uint8_t transfer_id[static TRANSFER_ID_SIZE]);

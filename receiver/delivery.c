@@ -91,7 +91,11 @@ static struct channel *open_channel(struct delivery *delivery, const char *name)
         return channel;
     assert(delivery->channel_count < CHANNELS);
     channel = &delivery->channels[delivery->channel_count];
-    if (intake_open_channel(delivery->intake, name, &channel->fd) != STATUS_OK)
+    if (strcmp(name, INTAKE_QUARANTINE) == 0)
+        channel->fd = fcntl(delivery->intake->quarantine_fd, F_DUPFD_CLOEXEC, 0);
+    else if (intake_open_channel(delivery->intake, name, &channel->fd) != STATUS_OK)
+        channel->fd = -1;
+    if (channel->fd < 0)
         return NULL;
     struct stat stat;
     if (fstat(channel->fd, &stat) != 0) {
@@ -102,6 +106,40 @@ static struct channel *open_channel(struct delivery *delivery, const char *name)
     channel->group = stat.st_gid;
     delivery->channel_count++;
     return channel;
+}
+
+/* Where the job's tree is to appear: a directory of the intake. */
+static const char *place_of(const struct publish_job *job)
+{
+    return job->held != NULL ? INTAKE_QUARANTINE : job->assembly->channel;
+}
+
+/* Its name there, of LIMIT_COMPONENT_LENGTH + 1 bytes. */
+static char *name_of(struct publish_job *job)
+{
+    return job->held != NULL ? job->held->place : job->delivery.directory;
+}
+
+/* Nothing of it is kept: there is only the record. */
+static bool is_bare(const struct publish_job *job)
+{
+    return job->held != NULL && job->held->kept == LEDGER_KEPT_NOTHING;
+}
+
+static enum tree_form form_of(const struct publish_job *job)
+{
+    if (job->held == NULL)
+        return TREE_DELIVERY;
+    return job->held->kept == LEDGER_KEPT_ALL ? TREE_HELD : TREE_MANIFEST;
+}
+
+/* Of the channel that it is meant for, which it does not make: what is held back may never get there. */
+static gid_t group_of(const struct delivery *delivery, const struct publish_job *job)
+{
+    struct stat stat;
+    if (fstatat(delivery->intake->fd, job->assembly->channel, &stat, 0) == 0 || fstat(delivery->intake->fd, &stat) == 0)
+        return stat.st_gid;
+    return getegid();
 }
 
 static void close_channels(struct delivery *delivery)
@@ -153,10 +191,25 @@ static bool have_staging(const struct delivery *delivery, const struct publish_j
     return mkdirat(delivery->intake->staging_fd, name, 0700) == 0 || errno == EEXIST;
 }
 
+static void fill_record(struct publish_job *job, const struct tree_facts *facts)
+{
+    const struct assembly *assembly = job->assembly;
+    struct ledger_delivery *record = &job->delivery;
+    *record = (struct ledger_delivery){.sender_id = assembly->sender_id,
+                                       .sequence = assembly->sequence,
+                                       .bytes = assembly->total_bytes,
+                                       .at_ns = facts->delivered_at_ns};
+    memcpy(record->transfer_id, assembly->id, TRANSFER_ID_SIZE);
+    memcpy(record->chain_id, assembly->chain_id, CHAIN_ID_SIZE);
+    memcpy(record->channel, assembly->channel, sizeof record->channel);
+    memcpy(record->name, assembly->name, sizeof record->name);
+    memcpy(record->manifest_hash, facts->manifest_hash, SHA256_SIZE);
+}
+
 static bool build(struct delivery *delivery, struct publish_job *job)
 {
     struct assembly *assembly = job->assembly;
-    struct channel *channel = open_channel(delivery, assembly->channel);
+    struct channel *channel = open_channel(delivery, place_of(job));
     if (channel == NULL)
         return drop(delivery, job, DELIVERY_WAIT, status_from_errno(errno), "the channel's directory can't be opened");
     if (job->renamed)
@@ -167,32 +220,28 @@ static bool build(struct delivery *delivery, struct publish_job *job)
     enum status status = ledger_newest_in_channel(delivery->ledger, assembly->chain_id, assembly->channel, &newest);
     if (status != STATUS_OK)
         return drop(delivery, job, DELIVERY_LEDGER, status, "the ledger can't be read");
-    struct tree_facts facts = {
-        .group = channel->group, .late = newest > assembly->sequence, .delivered_at_ns = clock_realtime_ns()};
+    struct tree_facts facts = {.form = form_of(job),
+                               .reason = job->held != NULL ? job->held->reason : NULL,
+                               .group = job->held != NULL ? group_of(delivery, job) : channel->group,
+                               .late = newest > assembly->sequence,
+                               .delivered_at_ns = clock_realtime_ns()};
     digest_once(assembly->manifest.body, assembly->manifest.body_size, facts.manifest_hash);
-    struct ledger_delivery *record = &job->delivery;
-    *record = (struct ledger_delivery){.sender_id = assembly->sender_id,
-                                       .sequence = assembly->sequence,
-                                       .bytes = assembly->total_bytes,
-                                       .at_ns = facts.delivered_at_ns};
-    memcpy(record->transfer_id, assembly->id, TRANSFER_ID_SIZE);
-    memcpy(record->chain_id, assembly->chain_id, CHAIN_ID_SIZE);
-    memcpy(record->channel, assembly->channel, sizeof record->channel);
-    memcpy(record->name, assembly->name, sizeof record->name);
-    memcpy(record->manifest_hash, facts.manifest_hash, SHA256_SIZE);
+    fill_record(job, &facts);
 
     const char *what = "its directory in .staging";
     if (!have_staging(delivery, job))
         return drop(delivery, job, DELIVERY_WAIT, status_from_errno(errno), what);
+    if (is_bare(job))
+        return true;
     status = tree_build(delivery->intake, assembly, &facts, &what);
     return status == STATUS_OK || drop(delivery, job, DELIVERY_WAIT, status, what);
 }
 
 static bool flush(struct delivery *delivery, struct publish_job *job)
 {
-    if (job->renamed)
+    if (job->renamed || is_bare(job))
         return true;
-    enum status status = tree_flush(delivery->intake, job->assembly, delivery->ring);
+    enum status status = tree_flush(delivery->intake, job->assembly, form_of(job), delivery->ring);
     return status == STATUS_OK || drop(delivery, job, DELIVERY_LOST, status, "flushing to disk failed");
 }
 
@@ -233,12 +282,11 @@ bool delivery_free_name(int channel_fd, const char *wanted, unsigned first_suffi
 }
 
 /* Whether an earlier job of the batch goes to the same place. */
-static bool is_taken(struct publish_job *const batch[], size_t count, const struct ledger_delivery *record)
+static bool is_taken(struct publish_job *const batch[], size_t count, struct publish_job *job)
 {
     for (size_t i = 0; i < count; i++)
-        if (batch[i]->delivery.sequence == record->sequence && !batch[i]->renamed &&
-            strcmp(batch[i]->delivery.directory, record->directory) == 0 &&
-            strcmp(batch[i]->delivery.channel, record->channel) == 0)
+        if (batch[i]->delivery.sequence == job->delivery.sequence && !batch[i]->renamed &&
+            strcmp(name_of(batch[i]), name_of(job)) == 0 && strcmp(place_of(batch[i]), place_of(job)) == 0)
             return true;
     return false;
 }
@@ -254,10 +302,10 @@ static size_t choose_names(struct delivery *delivery, struct publish_job *batch[
         bool found = true;
         if (!job->renamed) {
             identity_delivered_name(record->sequence, record->sender_id, record->name, wanted);
-            int fd = find_channel(delivery, record->channel)->fd;
+            int fd = find_channel(delivery, place_of(job))->fd;
             do {
-                found = delivery_free_name(fd, wanted, suffix == 0 ? 1 : suffix + 1, record->directory, &suffix);
-            } while (found && is_taken(batch, kept, record));
+                found = delivery_free_name(fd, wanted, suffix == 0 ? 1 : suffix + 1, name_of(job), &suffix);
+            } while (found && is_taken(batch, kept, job));
         }
         if (found || drop(delivery, job, DELIVERY_WAIT, STATUS_EXISTS, "no free name in the channel"))
             batch[kept++] = job;
@@ -294,7 +342,10 @@ static bool record_intent(struct delivery *delivery, struct publish_job *job)
     if (job->renamed)
         return true;
     job->intended = true;
-    enum status status = ledger_publishing(delivery->ledger, &job->delivery, 1);
+    if (job->held != NULL)
+        job->held->delivery = job->delivery;
+    enum status status = job->held != NULL ? ledger_holding(delivery->ledger, job->held)
+                                           : ledger_publishing(delivery->ledger, &job->delivery, 1);
     if (status == STATUS_OK)
         return true;
     job->intended = status != STATUS_EXISTS;
@@ -303,33 +354,50 @@ static bool record_intent(struct delivery *delivery, struct publish_job *job)
                : drop(delivery, job, DELIVERY_LEDGER, status, "the ledger can't be written");
 }
 
+/* Of those that are not held back. */
 static void set_intended(struct publish_job *batch[], size_t count, bool intended)
 {
     for (size_t i = 0; i < count; i++)
-        batch[i]->intended = intended;
+        if (batch[i]->held == NULL)
+            batch[i]->intended = intended;
+}
+
+static bool any_is_held(struct publish_job *const batch[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (batch[i]->held != NULL && !batch[i]->renamed)
+            return true;
+    return false;
+}
+
+static bool record_held_intent(struct delivery *delivery, struct publish_job *job)
+{
+    return job->held == NULL || record_intent(delivery, job);
 }
 
 static size_t record_intents(struct delivery *delivery, struct publish_job *batch[], size_t count)
 {
     size_t records = 0;
     for (size_t i = 0; i < count; i++)
-        if (!batch[i]->renamed)
+        if (!batch[i]->renamed && batch[i]->held == NULL)
             delivery->records[records++] = batch[i]->delivery;
-    if (records == 0)
+    if (records == 0 && !any_is_held(batch, count))
         return count;
     /* The trees' names in .staging come first: a recorded intent without its tree means that it was renamed. */
     enum status status = durable_sync_directory(delivery->intake->staging_fd, NULL);
     if (status != STATUS_OK)
         return drop_unrenamed(delivery, batch, count, DELIVERY_LOST, status, "flushing .staging failed");
-    set_intended(batch, count, true);
-    status = ledger_publishing(delivery->ledger, delivery->records, records);
+    if (records > 0) {
+        set_intended(batch, count, true);
+        status = ledger_publishing(delivery->ledger, delivery->records, records);
+    }
     if (status == STATUS_EXISTS) {
         set_intended(batch, count, false);
         return keep(delivery, batch, count, record_intent);
     }
     if (status != STATUS_OK)
         return drop_unrenamed(delivery, batch, count, DELIVERY_LEDGER, status, "the ledger can't be written");
-    return count;
+    return keep(delivery, batch, count, record_held_intent);
 }
 
 /* Nothing becomes visible that the audit log does not say was verified. */
@@ -353,8 +421,9 @@ static bool rename_tree(struct delivery *delivery, struct publish_job *job)
         return true;
     char tree[INTAKE_STAGING_NAME_SIZE];
     intake_tree_name(job->sender_id, job->id, tree);
-    const struct channel *channel = find_channel(delivery, job->delivery.channel);
-    if (renameat2(delivery->intake->staging_fd, tree, channel->fd, job->delivery.directory, RENAME_NOREPLACE) == 0) {
+    const struct channel *channel = find_channel(delivery, place_of(job));
+    if (is_bare(job) ||
+        renameat2(delivery->intake->staging_fd, tree, channel->fd, name_of(job), RENAME_NOREPLACE) == 0) {
         job->renamed = true;
         return true;
     }
@@ -390,9 +459,13 @@ static size_t drop_all(struct delivery *delivery, struct publish_job *batch[], s
 static enum status record_visible(struct delivery *delivery, struct publish_job *batch[], size_t count)
 {
     size_t records = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!batch[i]->audited)
-            witness_delivery(&delivery->entries[records++], AUDIT_DELIVERED, &batch[i]->delivery);
+    for (size_t i = 0; i < count; i++) {
+        if (batch[i]->audited)
+            continue;
+        struct audit_entry *entry = &delivery->entries[records++];
+        witness_delivery(entry, batch[i]->held != NULL ? AUDIT_HELD : AUDIT_DELIVERED, &batch[i]->delivery);
+        entry->detail = batch[i]->held != NULL ? batch[i]->held->reason : NULL;
+    }
     enum status status = audit_record(delivery->audit, delivery->entries, records);
     for (size_t i = 0; i < count && status == STATUS_OK; i++)
         batch[i]->audited = true;

@@ -201,3 +201,50 @@ enum status describe_delivery(int tree_fd, struct assembly *assembly, const uint
         status = write_sums(tree_fd, assembly);
     return status;
 }
+
+/* The head's members stand on lines of their own, as written above; the entries are copied as they are. */
+static enum status copy_json(FILE *from, FILE *to, bool late, int64_t delivered_at_ns)
+{
+    static const char at_key[] = "  \"delivered_at\": ", late_key[] = "  \"late\": ", end[] = "  \"entries\": [";
+    char when[CLOCK_RFC3339_SIZE], buffer[4096];
+    char *line = NULL;
+    size_t size = 0;
+    bool head = true;
+    clock_rfc3339(delivered_at_ns, when);
+    while (head && getline(&line, &size, from) > 0) {
+        head = strncmp(line, end, strlen(end)) != 0;
+        if (strncmp(line, at_key, strlen(at_key)) == 0)
+            fprintf(to, "%s\"%s\",\n", at_key, when);
+        else if (strncmp(line, late_key, strlen(late_key)) == 0)
+            fprintf(to, "%s%s,\n", late_key, late ? "true" : "false");
+        else
+            fputs(line, to);
+    }
+    free(line);
+    while ((size = fread(buffer, 1, sizeof buffer, from)) > 0)
+        fwrite(buffer, 1, size, to);
+    if (ferror(from) != 0 || ferror(to) != 0 || fflush(to) != 0 || fsync(fileno(to)) != 0)
+        return status_from_errno(errno != 0 ? errno : EIO);
+    return STATUS_OK;
+}
+
+enum status describe_again(int tree_fd, bool late, int64_t delivered_at_ns)
+{
+    static const char temporary[] = ".manifest.json";
+    int fd = openat(tree_fd, "manifest.json", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    FILE *from = fd < 0 ? NULL : fdopen(fd, "r");
+    if (from == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return errno == ENOENT ? STATUS_OK : status_from_errno(errno);
+    }
+    (void)unlinkat(tree_fd, temporary, 0);
+    FILE *to = create_file(tree_fd, temporary);
+    enum status status = to == NULL ? status_from_errno(errno) : copy_json(from, to, late, delivered_at_ns);
+    if (to != NULL && fclose(to) != 0 && status == STATUS_OK)
+        status = status_from_errno(errno);
+    fclose(from);
+    if (status == STATUS_OK && renameat(tree_fd, temporary, tree_fd, "manifest.json") != 0)
+        status = status_from_errno(errno);
+    return status;
+}

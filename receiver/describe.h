@@ -17,6 +17,9 @@ MUST_CHECK enum status describe_delivery(int tree_fd, struct assembly *assembly,
                                          const uint8_t manifest_hash[static SHA256_SIZE], bool late,
                                          int64_t delivered_at_ns);
 
+/* Corrects what manifest.json says of the delivery: `late` and when it was. Durable. A missing file stays missing. */
+MUST_CHECK enum status describe_again(int tree_fd, bool late, int64_t delivered_at_ns);
+
 enum { DESCRIBE_FILE_COUNT = 4 };
 extern const char *const describe_files[DESCRIBE_FILE_COUNT];
 

@@ -28,6 +28,7 @@ struct sender {
 
 struct epochs {
     uint8_t lane;
+    bool sealed;
     const struct trust *trust;
     struct lane_progress *progress;
     struct slab *slab;
@@ -73,6 +74,11 @@ struct epochs *epochs_create(uint8_t lane, const struct trust *trust, size_t sha
         epochs->senders[i].arenas[SIDE] = share + epochs->arena_sizes[MAIN];
     }
     return epochs;
+}
+
+void epochs_set_sealed(struct epochs *epochs)
+{
+    epochs->sealed = true;
 }
 
 void epochs_destroy(struct epochs *epochs)
@@ -205,8 +211,9 @@ static bool makes_way(const struct sender *sender, const struct place *place, ui
         return false;
     if (is_silent(place, now_ns) || (epoch == sender->confirmed_epoch && place->arena == SIDE))
         return true;
-    return place->arena == SIDE && gather_epoch(place->gather) != sender->confirmed_epoch &&
-           gather_epoch(place->gather) < epoch && now_ns >= place->begun_ns + YOUNG_NS;
+    if (place->arena != SIDE || gather_epoch(place->gather) == sender->confirmed_epoch)
+        return false;
+    return now_ns >= place->begun_ns + (gather_epoch(place->gather) < epoch ? YOUNG_NS : EPOCHS_TRIAL_NS);
 }
 
 /* Ends the move of a running epoch for the sake of a newer one that needs the side arena. */
@@ -244,6 +251,8 @@ static enum datagram_drop begin(struct epochs *epochs, struct sender *sender, ui
     place->gather =
         gather_create(sender->id, epochs->lane, epoch, sender->arenas[place->arena], epochs->arena_sizes[place->arena]);
     *gather = place->gather;
+    if (place->gather != NULL && epochs->sealed)
+        gather_set_sealed(place->gather);
     return place->gather == NULL ? DATAGRAM_DROP_MEMORY : DATAGRAM_OK;
 }
 
@@ -350,6 +359,22 @@ void epochs_publish(struct epochs *epochs, uint64_t now_ns)
             progress_set_passed(epochs->progress, sender->id, epochs->lane, gather_epoch(running),
                                 gather_passed_sbn(running, now_ns));
     }
+}
+
+bool epochs_newest(const struct epochs *epochs, size_t index, uint32_t *sender_id, uint64_t *epoch, uint64_t *last_ns)
+{
+    const struct gather *newest = NULL;
+    for (unsigned j = 0; j < PLACES && index < epochs->known; j++) {
+        const struct gather *gather = epochs->senders[index].places[j].gather;
+        if (gather != NULL && (newest == NULL || gather_epoch(gather) > gather_epoch(newest)))
+            newest = gather;
+    }
+    if (newest == NULL)
+        return false;
+    *sender_id = epochs->senders[index].id;
+    *epoch = gather_epoch(newest);
+    *last_ns = gather_last_datagram_ns(newest);
+    return true;
 }
 
 unsigned epochs_held(const struct epochs *epochs)

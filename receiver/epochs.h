@@ -19,12 +19,16 @@
  * running one. It moves to the main arena once a signed heartbeat has confirmed it, or once nothing has come of the
  * other for EPOCHS_SILENCE_NS, and the later stages have given back what they held. One that got there and is not
  * confirmed within seconds makes way for the confirmed one. Older epochs than the confirmed one are dropped.
+ * What is in the side arena and is not confirmed makes way for any other epoch after EPOCHS_TRIAL_NS: a true one would
+ * have been confirmed by then, and a forged one that is kept alive must not keep it out.
  * The side arena is a newer epoch's: what the running one has still open there since its own beginning is given up when
  * a newer one needs the room, so that a sender that is started again and again loses only what it had under way.
  */
 struct epochs;
 
 #define EPOCHS_SILENCE_NS UINT64_C(2000000000) /* an epoch that is silent so long gives its place to another */
+
+#define EPOCHS_TRIAL_NS UINT64_C(3000000000) /* within which the first heartbeats of an epoch come */
 
 /* Sums over all senders and over the epochs that are gone. memory_needed is the largest. */
 struct epochs_totals {
@@ -36,6 +40,8 @@ struct epochs_totals {
  * `trust` and `progress` are borrowed. */
 struct epochs *epochs_create(uint8_t lane, const struct trust *trust, size_t share_size,
                              struct lane_progress *progress);
+/* The tags that are checked between epochs_check() and epochs_push() are a link key's. Before the first datagram. */
+void epochs_set_sealed(struct epochs *epochs);
 /* All blocks must have been returned. NULL is allowed. */
 void epochs_destroy(struct epochs *epochs);
 
@@ -60,6 +66,9 @@ void epochs_finish(struct epochs *epochs);
 uint64_t epochs_deadline_ns(const struct epochs *epochs);
 /* Tells `progress` what has passed. */
 void epochs_publish(struct epochs *epochs, uint64_t now_ns);
+/* The newest epoch that is received of the sender at `index`, and when its newest datagram came; false when there is
+ * none. Senders keep their index, which is less than the number of trusted ones. */
+bool epochs_newest(const struct epochs *epochs, size_t index, uint32_t *sender_id, uint64_t *epoch, uint64_t *last_ns);
 unsigned epochs_held(const struct epochs *epochs); /* blocks popped and not yet returned */
 void epochs_totals(const struct epochs *epochs, struct epochs_totals *totals);
 

@@ -9,6 +9,8 @@
 
 #include "common/prefetch.h"
 
+#define STALE_NS UINT64_C(1000000000)
+
 static size_t entry_size(uint8_t k, uint8_t r, uint16_t symbol_size)
 {
     return sizeof(struct entry) + ((size_t)k + r) * symbol_size;
@@ -102,6 +104,24 @@ static bool agrees(const struct entry *entry, const struct datagram *datagram)
            entry->group_index == datagram->group_index;
 }
 
+/*
+ * While the window is on probation a slot may be wanted by two blocks. The one that is less far ahead has it, unless
+ * nothing has come of that for a while.
+ */
+static bool clear_slot(struct gather *gather, uint64_t sbn, uint64_t now_ns)
+{
+    struct slot *slot = &gather->slots[sbn % TABLE_SIZE];
+    if (slot->sbn == sbn || (slot->state != STATE_OPEN && slot->state != STATE_WAITING))
+        return true;
+    if (slot->sbn < sbn && now_ns < slot->entry->touched_ns + STALE_NS)
+        return false;
+    if (slot->state == STATE_OPEN)
+        gather_window_give_up(gather, slot->entry, DATAGRAM_DROP_LATE);
+    else
+        gather_window_release_all(gather);
+    return true;
+}
+
 /* The open block that the datagram is for, or NULL and why not. */
 static struct entry *find_or_open(struct gather *gather, const struct datagram *datagram, uint64_t now_ns,
                                   enum datagram_drop *drop)
@@ -120,8 +140,13 @@ static struct entry *find_or_open(struct gather *gather, const struct datagram *
         gather_window_end_open(gather, entry);
         slot = NULL;
     }
+    if (slot != NULL)
+        return slot->entry;
+    *drop = DATAGRAM_DROP_CONFLICT;
+    if (!clear_slot(gather, datagram->sbn, now_ns))
+        return NULL;
     *drop = DATAGRAM_DROP_MEMORY;
-    return slot != NULL ? slot->entry : open_block(gather, datagram, now_ns);
+    return open_block(gather, datagram, now_ns);
 }
 
 static void complete(struct gather *gather, struct entry *entry, const struct datagram *datagram)
@@ -141,15 +166,25 @@ static void complete(struct gather *gather, struct entry *entry, const struct da
     }
 }
 
+/* Of another late datagram: whether the window is where nothing is sent. */
+static bool is_lost(struct gather *gather, uint64_t now_ns)
+{
+    if (gather->sealed)
+        return false;
+    uint64_t wait_ns = ++gather->late >= GATHER_RESYNC_DATAGRAMS ? GATHER_RESYNC_SOON_NS : GATHER_RESYNC_NS;
+    return now_ns >= gather->in_window_ns + wait_ns;
+}
+
 enum datagram_drop gather_take(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
                                uint64_t now_ns)
 {
     if (gather->anchored && datagram->sbn < gather->floor) {
-        if (now_ns < gather->in_window_ns + GATHER_RESYNC_NS)
+        if (!is_lost(gather, now_ns))
             return DATAGRAM_DROP_LATE;
         gather_window_restart(gather);
     }
     gather->in_window_ns = now_ns;
+    gather->late = 0;
     if (!gather_window_accept(gather, datagram, now_ns))
         return DATAGRAM_DROP_CONFLICT;
     enum datagram_drop drop;
@@ -199,18 +234,20 @@ enum datagram_drop gather_push(struct gather *gather, const struct datagram *dat
 static uint64_t over_by_time(const struct gather *gather, uint64_t now_ns)
 {
     if (now_ns >= gather->last_ns + GATHER_GIVE_UP_NS)
-        return window_end(gather);
+        return line_end(gather);
     return now_ns < GATHER_GIVE_UP_NS ? 0 : trail_base_at(&gather->trail, now_ns - GATHER_GIVE_UP_NS);
 }
 
 static void advance_passed(struct gather *gather, uint64_t now_ns)
 {
+    if (gather->probation.on && now_ns >= gather->last_ns + GATHER_GIVE_UP_NS)
+        gather_window_decide(gather, now_ns);
     uint64_t over = over_by_time(gather, now_ns);
     if (over < gather->floor)
         over = gather->floor;
     if (gather->passed < over)
         gather->passed = over;
-    for (; gather->passed < window_end(gather); gather->passed++) {
+    for (; gather->passed < line_end(gather); gather->passed++) {
         struct slot *slot = slot_find(gather, gather->passed);
         if (slot == NULL || slot->state != STATE_OVER)
             break;
@@ -253,14 +290,17 @@ void gather_return(struct gather *gather, struct block *block)
 
 void gather_release(struct gather *gather)
 {
-    if (gather->anchored)
-        gather_window_release_all(gather);
+    if (!gather->anchored)
+        return;
+    gather_window_decide(gather, gather->last_ns);
+    gather_window_release_all(gather);
 }
 
 void gather_finish(struct gather *gather)
 {
     if (!gather->anchored)
         return;
+    gather_window_decide(gather, gather->last_ns);
     /* Not those of the newest group: its sender may have ended before it sent them. */
     gather_window_count_unseen(gather, gather->floor, newest_group(gather)->base);
     gather_window_empty(gather);
@@ -275,7 +315,8 @@ uint64_t gather_deadline_ns(const struct gather *gather)
         deadline_ns = gather->last_ns + GATHER_ORDER_WAIT_NS;
     if (gather->open > 0 && gather->expiry_ns < deadline_ns)
         deadline_ns = gather->expiry_ns;
-    if (gather->anchored && gather->passed < window_end(gather) && gather->last_ns + GATHER_GIVE_UP_NS < deadline_ns)
+    if (gather->anchored && (gather->passed < window_end(gather) || gather->probation.on) &&
+        gather->last_ns + GATHER_GIVE_UP_NS < deadline_ns)
         deadline_ns = gather->last_ns + GATHER_GIVE_UP_NS;
     return deadline_ns;
 }
@@ -305,6 +346,11 @@ struct gather *gather_create(uint32_t sender_id, uint8_t lane, uint64_t epoch, u
     gather->epoch = epoch;
     arena_init(&gather->arenas[0], arena, arena_size);
     return gather;
+}
+
+void gather_set_sealed(struct gather *gather)
+{
+    gather->sealed = true;
 }
 
 void gather_destroy(struct gather *gather)

@@ -25,15 +25,19 @@
  * for an older group.
  *
  * Whoever knows no link key can forge plain datagrams. Of contradicting datagrams the first wins, until those that
- * contradict it outnumber those that agree: then the block (or the group's geometry) starts anew as they say. A forged
- * block number far ahead makes the true ones late, until nothing but late ones has come for GATHER_RESYNC_NS: then the
- * window starts anew there. So what a single forged datagram spoils is bounded; only a link key keeps out a flood.
+ * contradict it outnumber those that agree: then the block (or the group's geometry) starts anew as they say. The
+ * window follows a new group only when several datagrams of it have come; a block number far ahead that is forged opens
+ * a block, and harms no other. Forgeries that outnumber the true datagrams move the window, and make these late; where
+ * nothing but late ones comes for a while, it starts anew there. Only a link key keeps out a flood: then all this is
+ * not done, for it is the sender that says where the window is, and what is late is a recording.
  */
 struct gather;
 
-#define GATHER_ORDER_WAIT_NS UINT64_C(20000000)    /* silence after which complete blocks are released out of order */
-#define GATHER_GIVE_UP_NS    UINT64_C(10000000000) /* without a datagram for so long an open block is given up */
-#define GATHER_RESYNC_NS     UINT64_C(3000000000)  /* of late datagrams only: longer than the heartbeat's interval */
+#define GATHER_ORDER_WAIT_NS  UINT64_C(20000000)    /* silence after which complete blocks are released out of order */
+#define GATHER_GIVE_UP_NS     UINT64_C(10000000000) /* without a datagram for so long an open block is given up */
+#define GATHER_RESYNC_NS      UINT64_C(3000000000)  /* of late datagrams only: longer than the heartbeat's interval */
+#define GATHER_RESYNC_SOON_NS UINT64_C(250000000)   /* likewise, once there were this many of them: */
+enum { GATHER_RESYNC_DATAGRAMS = 64 };
 
 struct gather_counters {
     uint64_t datagrams, lost; /* by gaps of the datagram sequence number; a late one takes its loss back */
@@ -48,6 +52,8 @@ struct gather_counters {
  * out of memory (about 400 KiB beside the arena); nothing is allocated later.
  */
 struct gather *gather_create(uint32_t sender_id, uint8_t lane, uint64_t epoch, uint8_t *arena, size_t arena_size);
+/* The datagrams that are pushed were authenticated with a link key. Before the first. */
+void gather_set_sealed(struct gather *gather);
 /* All blocks must have been returned. */
 void gather_destroy(struct gather *gather);
 

@@ -15,7 +15,8 @@ enum {
     TABLE_SIZE = 16384, /* slots, by SBN; a power of two */
 };
 
-/* Groups may overlap where someone forges them: the blocks of an older one reach beyond the end of the newest. */
+/* Groups may overlap where someone forges them: the blocks of an older one reach beyond the end of the newest. While
+ * the window is on probation SBNs may lie further apart, and share slots. */
 _Static_assert(3 * LIMIT_DEPTH + WINDOW_SLACK <= TABLE_SIZE, "no two SBNs of the window share a slot");
 _Static_assert((TABLE_SIZE & (TABLE_SIZE - 1)) == 0, "a remainder is a mask");
 _Static_assert(TRAIL_SAMPLES *TRAIL_STEP_NS > GATHER_GIVE_UP_NS, "the trail reaches back far enough");
@@ -57,10 +58,21 @@ struct group {
     uint64_t accepted, conflicts;
 };
 
+/* Groups above the one that the window belongs to were seen, and not yet enough of them for it to follow. */
+struct probation {
+    bool on;
+    bool leapt;          /* one of them does not begin where the one before ends… */
+    uint64_t line_end;   /* …which was here */
+    struct group proven; /* as it was; base and depth hold */
+    uint16_t previous_depth;
+    unsigned ahead, behind; /* datagrams of the newest group, and of lower ones; since the last leap */
+};
+
 struct gather {
     uint64_t epoch;
     uint32_t sender_id;
     uint8_t lane;
+    bool sealed; /* datagrams are authenticated, so the sender itself says where the window is */
 
     struct arena arenas[2];
     unsigned active; /* index of the arena that new blocks go to */
@@ -75,6 +87,8 @@ struct gather {
     uint64_t order_next;   /* lowest SBN of the newest group that is neither released nor over */
     uint64_t passed;       /* cache of gather_passed_sbn() before entries in use are looked at */
     uint64_t in_window_ns, last_ns;
+    unsigned late; /* datagrams since then, one after the other */
+    struct probation probation;
     struct trail trail;
 
     unsigned open, waiting, held;
@@ -103,6 +117,12 @@ static inline uint64_t window_end(const struct gather *gather)
     return newest_group(gather)->base + newest_group(gather)->depth;
 }
 
+/* The end of the groups that follow each other without a leap that is not believed yet. */
+static inline uint64_t line_end(const struct gather *gather)
+{
+    return gather->probation.on && gather->probation.leapt ? gather->probation.line_end : window_end(gather);
+}
+
 /* Bytes of an arena that a block takes. */
 size_t gather_entry_span(const struct block *block);
 /* gather_push() without counting. */
@@ -124,8 +144,12 @@ void gather_window_empty(struct gather *gather);
 /* Counts as given up the blocks of [from, to) of which no datagram has come. */
 void gather_window_count_unseen(struct gather *gather, uint64_t from, uint64_t to);
 void gather_window_raise_floor(struct gather *gather, uint64_t floor);
-/* Whether the datagram agrees with what is known of its group; makes a group that is new the newest where it is. */
+/* Whether the datagram agrees with what is known of its group; makes the highest group the newest. */
 bool gather_window_accept(struct gather *gather, const struct datagram *datagram, uint64_t now_ns);
+/* Ends the probation: the window follows the newest group. */
+void gather_window_settle(struct gather *gather, uint64_t now_ns);
+/* Likewise where nothing more is to be waited for; but a leap beyond the widest window is disbelieved. */
+void gather_window_decide(struct gather *gather, uint64_t now_ns);
 /* Forgets the window, not the blocks that are complete. */
 void gather_window_restart(struct gather *gather);
 

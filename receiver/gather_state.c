@@ -10,7 +10,7 @@ static void export_groups(const struct gather *gather, struct gather_state *stat
 {
     for (unsigned i = 0; i < GATHER_GROUPS; i++) {
         const struct group *group = &gather->groups[i];
-        if (group->depth == 0)
+        if (group->depth == 0 || group->base > newest_group(gather)->base)
             continue;
         unsigned at = state->group_count++;
         for (; at > 0 && state->groups[at - 1].base > group->base; at--)
@@ -24,9 +24,10 @@ static void export_groups(const struct gather *gather, struct gather_state *stat
 void gather_export(const struct gather *gather, struct gather_state *state)
 {
     *state = (struct gather_state){.loss = gather->loss};
+    state->loss.claim_count = 0;
     if (!gather->anchored)
         return;
-    assert(gather->waiting == 0 && gather->ready_first == NULL);
+    assert(!gather->probation.on && gather->waiting == 0 && gather->ready_first == NULL);
     state->floor = gather->floor;
     state->passed = gather->passed;
     state->counted_from = gather->counted_from;
@@ -126,6 +127,8 @@ void gather_import(struct gather *gather, const struct gather_state *state, uint
     }
     if (state->group_count == 0)
         return;
+    if (gather->probation.on)
+        gather_window_settle(gather, now_ns);
     gather->counters.blocks_given_up = 0; /* the run before has counted them */
     gather->counted_from = state->counted_from;
     gather->jumped = 0;

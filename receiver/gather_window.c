@@ -4,6 +4,13 @@
 #include <assert.h>
 #include <string.h>
 
+/*
+ * Without a link key anyone can say that the stream is far ahead. So the window follows a new group only once so many
+ * datagrams have said so; until then the groups below it are received as before. When those go on meanwhile, and more
+ * of them comes than of what is ahead, that was forged, or came early.
+ */
+enum { EVIDENCE = 32, MARGIN = 4 };
+
 void gather_window_append(struct gather *gather, struct entry *entry)
 {
     if (entry->state == STATE_WAITING)
@@ -130,10 +137,33 @@ static void slide_window(struct gather *gather)
         gather_window_raise_floor(gather, window_end(gather) - width);
 }
 
+void gather_window_settle(struct gather *gather, uint64_t now_ns)
+{
+    gather->probation.on = false;
+    trail_note(&gather->trail, newest_group(gather)->base, now_ns);
+    slide_window(gather);
+}
+
+static void begin_probation(struct gather *gather)
+{
+    gather->probation =
+        (struct probation){.on = true, .proven = *newest_group(gather), .previous_depth = gather->previous_depth};
+}
+
 static void enter_group(struct gather *gather, unsigned index, uint64_t now_ns)
 {
     if (gather->anchored) {
+        struct probation *probation = &gather->probation;
         gather_window_release_all(gather);
+        if (!gather->sealed && !probation->on)
+            begin_probation(gather);
+        if (gather->groups[index].base != window_end(gather)) {
+            if (!probation->leapt)
+                probation->line_end = window_end(gather);
+            probation->leapt = true;
+            probation->ahead = probation->behind = 0;
+        }
+        probation->ahead++;
         gather->previous_depth = newest_group(gather)->depth;
     } else {
         /* Of the first group no one knows what was sent before we listened. */
@@ -142,9 +172,9 @@ static void enter_group(struct gather *gather, unsigned index, uint64_t now_ns)
     }
     gather->newest = index;
     gather->order_next = newest_group(gather)->base;
-    trail_note(&gather->trail, newest_group(gather)->base, now_ns);
     gather->anchored = true;
-    slide_window(gather);
+    if (!gather->probation.on || gather->probation.ahead >= EVIDENCE)
+        gather_window_settle(gather, now_ns);
 }
 
 void gather_window_restart(struct gather *gather)
@@ -155,6 +185,7 @@ void gather_window_restart(struct gather *gather)
     memset(gather->slots, 0, sizeof gather->slots);
     memset(gather->groups, 0, sizeof gather->groups);
     gather->trail = (struct trail){0};
+    gather->probation = (struct probation){.on = false};
     gather->anchored = false;
     gather->previous_depth = 0;
     gather->floor = gather->passed = 0;
@@ -169,32 +200,103 @@ static unsigned group_add(struct gather *gather)
     return index;
 }
 
-bool gather_window_accept(struct gather *gather, const struct datagram *datagram, uint64_t now_ns)
+/* The window stays where it was; nothing was given up for what is disbelieved now. */
+static void retreat(struct gather *gather)
+{
+    const struct probation probation = gather->probation;
+    unsigned index = 0;
+    gather_window_release_all(gather);
+    while (index < GATHER_GROUPS &&
+           (gather->groups[index].depth == 0 || gather->groups[index].base != probation.proven.base))
+        index++;
+    if (index == GATHER_GROUPS) {
+        index = group_add(gather);
+        gather->groups[index] = probation.proven;
+    }
+    gather->probation.on = false;
+    gather->newest = index;
+    gather->previous_depth = probation.previous_depth;
+    gather->order_next = newest_group(gather)->base;
+    slide_window(gather);
+}
+
+void gather_window_decide(struct gather *gather, uint64_t now_ns)
+{
+    if (!gather->probation.on)
+        return;
+    if (!gather->probation.leapt)
+        gather_window_settle(gather, now_ns);
+    else if (window_end(gather) - gather->floor > GATHER_WINDOW_MAX)
+        retreat(gather);
+    else
+        gather->probation.on = false; /* the window reaches over both */
+}
+
+/* A datagram of a group that is not above the newest one. */
+static void weigh(struct gather *gather, unsigned index, uint64_t now_ns)
+{
+    struct probation *probation = &gather->probation;
+    if (index == gather->newest) {
+        if (++probation->ahead >= EVIDENCE)
+            gather_window_settle(gather, now_ns);
+        return;
+    }
+    if (++probation->behind <= probation->ahead + MARGIN)
+        return;
+    retreat(gather);
+    if (gather->groups[index].base > newest_group(gather)->base)
+        enter_group(gather, index, now_ns);
+}
+
+/* The datagram's group; GATHER_GROUPS when it contradicts what is known of that. */
+static unsigned find_group(struct gather *gather, const struct datagram *datagram)
 {
     uint64_t base = datagram->sbn - datagram->group_index;
     for (unsigned i = 0; i < GATHER_GROUPS; i++) {
-        struct group *group = &gather->groups[(gather->newest + GATHER_GROUPS - i) % GATHER_GROUPS];
+        unsigned index = (gather->newest + GATHER_GROUPS - i) % GATHER_GROUPS;
+        struct group *group = &gather->groups[index];
         if (group->depth == 0 || group->base != base)
             continue;
         if (group->depth == datagram->depth && group->symbol_size == datagram->symbol_size) {
             group->accepted++;
-            return true;
+            return index;
         }
         if (++group->conflicts <= group->accepted)
-            return false;
-        if (group == newest_group(gather))
+            return GATHER_GROUPS;
+        if (index == gather->newest)
             gather_window_release_all(gather);
         group->depth = datagram->depth;
         group->symbol_size = datagram->symbol_size;
         group->accepted = 1;
         group->conflicts = 0;
-        slide_window(gather);
-        return true;
+        if (!gather->probation.on)
+            slide_window(gather);
+        return index;
     }
     unsigned index = group_add(gather);
     gather->groups[index] =
         (struct group){.base = base, .depth = datagram->depth, .symbol_size = datagram->symbol_size, .accepted = 1};
-    if (!gather->anchored || base > newest_group(gather)->base)
+    return index;
+}
+
+bool gather_window_accept(struct gather *gather, const struct datagram *datagram, uint64_t now_ns)
+{
+    unsigned index = gather->newest;
+    struct group *newest = &gather->groups[index];
+    /* Nearly always; where nothing was seen yet, its depth is 0. */
+    if (newest->base == datagram->sbn - datagram->group_index && newest->depth == datagram->depth &&
+        newest->symbol_size == datagram->symbol_size) {
+        newest->accepted++;
+        if (gather->probation.on)
+            weigh(gather, index, now_ns);
+        return true;
+    }
+    index = find_group(gather, datagram);
+    if (index == GATHER_GROUPS)
+        return false;
+    if (!gather->anchored || gather->groups[index].base > newest_group(gather)->base)
         enter_group(gather, index, now_ns);
+    else if (gather->probation.on)
+        weigh(gather, index, now_ns);
     return true;
 }

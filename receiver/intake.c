@@ -43,7 +43,7 @@ enum status intake_open(const char *path, struct intake *intake)
     if (status == STATUS_OK)
         status = open_hidden(intake, ".staging", &intake->staging_fd);
     if (status == STATUS_OK)
-        status = open_hidden(intake, ".quarantine", &intake->quarantine_fd);
+        status = open_hidden(intake, INTAKE_QUARANTINE, &intake->quarantine_fd);
     if (status != STATUS_OK)
         intake_close(intake);
     return status;

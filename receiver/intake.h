@@ -35,6 +35,7 @@ enum {
     INTAKE_DIRECTORY_MODE = 02770,
 };
 #define INTAKE_SMALL_NAME "small"
+#define INTAKE_QUARANTINE ".quarantine"
 
 /* Opens the directory and makes the hidden ones (0700) where they are missing. Logs what is wrong. */
 MUST_CHECK enum status intake_open(const char *path, struct intake *intake);

@@ -39,8 +39,8 @@ static void judge(struct assembly *assembly, void *context)
         look_at_lanes(judging, assembly->sender_id);
     bool before = assembly->incomplete;
     if (assembly_is_incomplete(assembly, &judging->lanes, judging->now_ns) && !before)
-        log_warning("%s/%s (sequence %llu of sender %08x) is incomplete: %llu bytes are missing", assembly->channel,
-                    assembly->name, (unsigned long long)assembly->sequence, assembly->sender_id,
+        log_warning("%s/" LOG_NAME " (sequence %llu of sender %08x) is incomplete: %llu bytes are missing",
+                    assembly->channel, assembly->name, (unsigned long long)assembly->sequence, assembly->sender_id,
                     (unsigned long long)assembly_missing_bytes(assembly));
 }
 

@@ -110,6 +110,13 @@ void keeper_adopt(struct keeper *keeper, struct assembly *assembly)
     kept->parts_held = extents_overlap(&assembly->parts_held, 0, UINT64_MAX);
 }
 
+void keeper_bound(const struct assembly *assembly)
+{
+    struct kept *kept = assembly->kept;
+    if (kept != NULL)
+        kept->manifest = false;
+}
+
 /* All that is held, as one list. */
 static void list_held(const struct assembly *assembly, struct partial_list *list)
 {
@@ -197,6 +204,7 @@ static void post(struct keeper *keeper, struct assembly *assembly, struct kept *
     memcpy(partial->name, assembly->name, sizeof partial->name);
     partial->total_bytes = assembly->total_bytes;
     partial->total_artifacts = assembly->total_artifacts;
+    partial->first_seen_ns = assembly->first_seen_ns;
     partial->lanes = assembly->lanes;
     memcpy(partial->watermark, assembly->watermark, sizeof partial->watermark);
     partial->watermark_epoch = assembly->watermark_epoch;
@@ -302,9 +310,13 @@ static void record(struct assembly *assembly, void *context)
     /* Its bytes are cleared at the next start, which must not find them recorded. */
     if (assembly->state == ASSEMBLY_CLOSED)
         keeper_forget(keeper, assembly, false);
+    const struct kept *waiting = assembly->kept;
+    if (assembly->state == ASSEMBLY_PUBLISHING && waiting != NULL && waiting->wants_publish)
+        assembly->state = ASSEMBLY_OPEN; /* complete, and its checkpoint is still under way */
     if (assembly->state != ASSEMBLY_OPEN)
         return;
     struct kept *kept = kept_of(keeper, assembly);
+    kept->wants_publish = false;
     uncut(kept);
     cut(keeper, assembly, kept);
     post(keeper, assembly, kept, true);

@@ -45,6 +45,8 @@ void keeper_lose(struct keeper *keeper, struct assembly *assembly, uint32_t inde
 void keeper_reset(struct keeper *keeper, struct assembly *assembly, uint32_t index, struct assembly_artifact *artifact);
 /* The transfer was restored from the ledger. */
 void keeper_adopt(struct keeper *keeper, struct assembly *assembly);
+/* A manifest was bound, perhaps in the place of one that is recorded. */
+void keeper_bound(const struct assembly *assembly);
 /* What the ledger says of [first, end) of a staged file is not so: `file` as in partial.h. */
 void keeper_deny(struct keeper *keeper, struct assembly *assembly, uint32_t file, uint64_t first, uint64_t end);
 

@@ -39,6 +39,7 @@ struct chain {
     unsigned mark_count;
     struct claims claims;
     struct alarm alarms[KNOWLEDGE_ALARM_KINDS];
+    bool lacks;                  /* numbers, as the last heartbeat has left it */
     bool ended;                  /* its alarms are over, and nobody was told yet */
     struct in_flight *in_flight; /* a ring of KNOWLEDGE_IN_FLIGHT, made with the first one */
     unsigned in_flight_next;
@@ -293,13 +294,26 @@ static void note_in_flight(struct chain *chain, const struct message_heartbeat *
             (chain->in_flight = calloc(KNOWLEDGE_IN_FLIGHT, sizeof *chain->in_flight)) == NULL)
             return;
         unsigned at = 0;
-        while (at < KNOWLEDGE_IN_FLIGHT && chain->in_flight[at].sequence != told->sequence)
+        while (at < KNOWLEDGE_IN_FLIGHT && chain->in_flight[at].sequence != told->sequence &&
+               memcmp(chain->in_flight[at].transfer_id, told->transfer_id, TRANSFER_ID_SIZE) != 0)
             at++;
         if (at == KNOWLEDGE_IN_FLIGHT)
             at = chain->in_flight_next++ % KNOWLEDGE_IN_FLIGHT;
         chain->in_flight[at].sequence = told->sequence;
         memcpy(chain->in_flight[at].transfer_id, told->transfer_id, TRANSFER_ID_SIZE);
     }
+}
+
+/* The next numbers behind lost->end and below `end` that are neither known nor written off. */
+static bool next_lost(const struct chain *chain, uint64_t end, struct extent *lost)
+{
+    struct extent unknown = *lost;
+    while (extents_hole(&chain->known, unknown.end, end, &unknown)) {
+        *lost = (struct extent){0, unknown.first};
+        if (extents_hole(&chain->written_off, lost->end, unknown.end, lost))
+            return true;
+    }
+    return false;
 }
 
 static void take_newest(struct knowledge *knowledge, struct chain *chain, const struct message_heartbeat *heartbeat)
@@ -353,6 +367,8 @@ bool knowledge_heartbeat(struct knowledge *knowledge, const struct message_heart
     note_in_flight(chain, heartbeat);
     mature(chain, now_ns);
     note_settled(chain, now_ns);
+    struct extent lost = {0, chain->facts.baseline + 1};
+    chain->lacks = next_lost(chain, chain->settled + 1, &lost);
     return true;
 }
 
@@ -400,6 +416,31 @@ bool knowledge_is_written_off(const struct knowledge *knowledge, const uint8_t c
 {
     const struct chain *chain = look_for_chain(knowledge, chain_id);
     return chain != NULL && extents_contain(&chain->written_off, sequence);
+}
+
+bool knowledge_doubts(const struct knowledge *knowledge, uint32_t sender_id)
+{
+    const struct chain *chain = find_current(knowledge, sender_id);
+    return chain != NULL && (chain->lacks || has_alarm(chain));
+}
+
+bool knowledge_accounts_for(const struct knowledge *knowledge, const uint8_t chain_id[static CHAIN_ID_SIZE],
+                            uint64_t sequence)
+{
+    const struct chain *chain = look_for_chain(knowledge, chain_id);
+    return chain != NULL && (is_before_our_time(chain, sequence) || extents_contain(&chain->known, sequence) ||
+                             extents_contain(&chain->written_off, sequence));
+}
+
+bool knowledge_is_void(const struct knowledge *knowledge, const uint8_t chain_id[static CHAIN_ID_SIZE],
+                       uint64_t sequence)
+{
+    const struct chain *chain = look_for_chain(knowledge, chain_id);
+    if (chain == NULL || is_before_our_time(chain, sequence))
+        return chain == NULL;
+    const struct alarm *fork = &chain->alarms[KNOWLEDGE_FORK - 1];
+    return !extents_contain(&chain->known, sequence) ||
+           (fork->on && sequence >= fork->facts.first && sequence <= fork->facts.last);
 }
 
 bool knowledge_is_delivered(const struct knowledge *knowledge, uint32_t sender_id, uint64_t sequence)
@@ -527,12 +568,9 @@ void knowledge_each_never_seen(struct knowledge *knowledge, uint32_t sender_id, 
         if (chain->facts.sender_id != sender_id || !chain->facts.has_baseline)
             continue;
         uint64_t end = lost_up_to(chain, now_ns) + 1;
-        struct extent unknown = {0, chain->facts.baseline + 1};
-        while (extents_hole(&chain->known, unknown.end, end, &unknown)) {
-            struct extent lost = {0, unknown.first};
-            while (extents_hole(&chain->written_off, lost.end, unknown.end, &lost))
-                visit(&chain->facts, lost.first, lost.end - 1, context);
-        }
+        struct extent lost = {0, chain->facts.baseline + 1};
+        while (next_lost(chain, end, &lost))
+            visit(&chain->facts, lost.first, lost.end - 1, context);
     }
 }
 

@@ -89,6 +89,16 @@ bool knowledge_is_written_off(const struct knowledge *knowledge, const uint8_t c
 /* Whether the sender's current chain has this number delivered; false where that number has been given twice. */
 bool knowledge_is_delivered(const struct knowledge *knowledge, uint32_t sender_id, uint64_t sequence);
 
+/* Whether the sender's current chain contradicts itself or lacks numbers (as of its last heartbeat), so that a manifest
+ * which would else be of no interest may tell something. */
+bool knowledge_doubts(const struct knowledge *knowledge, uint32_t sender_id);
+/* Whether nobody will ever miss the number: it is held or delivered, before our time or written off. */
+bool knowledge_accounts_for(const struct knowledge *knowledge, const uint8_t chain_id[static CHAIN_ID_SIZE],
+                            uint64_t sequence);
+/* Whether a transfer that is held under this number may have lost it: the number was given anew, or may have been. */
+bool knowledge_is_void(const struct knowledge *knowledge, const uint8_t chain_id[static CHAIN_ID_SIZE],
+                       uint64_t sequence);
+
 /*
  * What a signed manifest (with `held`: its own number and hash) or another signed message says of a number's manifest.
  * Contradictions raise the alarm of a fork. False when nothing is remembered of a number that was delivered: then the

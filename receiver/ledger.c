@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "receiver/ledger_beat.h"
+#include "receiver/ledger_held.h"
 #include "receiver/ledger_loss.h"
 #include "receiver/ledger_partial.h"
 #include "receiver/ledger_private.h"
 
-enum { APPLICATION_ID = 0x44434852 /* "DCHR" */, STATE_PUBLISHING = 1, STATE_DELIVERED = 2 };
+enum { APPLICATION_ID = 0x44434852 /* "DCHR" */, STATE_PUBLISHING = 1 };
 
 static const char *const schema[] = {
     /* `number` grows with each intent, so it gives the order of deliveries. Epochs are 8 bytes big-endian: they use all
@@ -30,6 +32,8 @@ static const char *const schema[] = {
     "CREATE INDEX delivery_directory ON delivery (channel, directory);"
     "CREATE INDEX delivery_publishing ON delivery (number) WHERE state = 1;",
     LEDGER_LOSS_SCHEMA LEDGER_PARTIAL_SCHEMA,
+    LEDGER_HELD_SCHEMA,
+    LEDGER_BEAT_SCHEMA,
 };
 
 static enum status open_connection(const char *file, struct connection *connection)
@@ -69,10 +73,7 @@ void ledger_close(struct ledger *ledger)
     free(ledger);
 }
 
-#define DELIVERY_COLUMNS \
-    "transfer_id, chain_id, sender_id, sequence, bytes, at_ns, channel, name, directory, manifest_hash"
-
-static void read_delivery(sqlite3_stmt *statement, struct ledger_delivery *delivery)
+void ledger_read_delivery(sqlite3_stmt *statement, struct ledger_delivery *delivery)
 {
     read_blob(statement, 0, delivery->transfer_id, TRANSFER_ID_SIZE);
     read_blob(statement, 1, delivery->chain_id, CHAIN_ID_SIZE);
@@ -101,19 +102,20 @@ static enum status prepare_for(struct db *db, const char *sql, uint32_t sender_i
 static enum status delete_publishing(struct db *db, uint32_t sender_id, const uint8_t *transfer_id)
 {
     sqlite3_stmt *statement;
-    enum status status = prepare_for(db, "DELETE FROM delivery WHERE sender_id = ?1 AND transfer_id = ?2 AND state = 1",
-                                     sender_id, transfer_id, &statement);
+    enum status status =
+        prepare_for(db, "DELETE FROM delivery WHERE sender_id = ?1 AND transfer_id = ?2 AND state IN (1, 3)", sender_id,
+                    transfer_id, &statement);
     return status == STATUS_OK ? db_run(db, statement) : status;
 }
 
-static enum status insert_publishing(struct db *db, const struct ledger_delivery *delivery)
+enum status ledger_insert_intent(struct db *db, const struct ledger_delivery *delivery, int state)
 {
     sqlite3_stmt *statement;
     enum status status = delete_publishing(db, delivery->sender_id, delivery->transfer_id);
     if (status == STATUS_OK)
         status = db_prepare(db,
-                            "INSERT INTO delivery (" DELIVERY_COLUMNS ", state)"
-                            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)",
+                            "INSERT INTO delivery (" LEDGER_DELIVERY_COLUMNS ", state)"
+                            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                             &statement);
     if (status != STATUS_OK)
         return status;
@@ -127,6 +129,7 @@ static enum status insert_publishing(struct db *db, const struct ledger_delivery
     bind_text(statement, 8, delivery->name);
     bind_text(statement, 9, delivery->directory);
     bind_blob(statement, 10, delivery->manifest_hash, SHA256_SIZE);
+    bind_number(statement, 11, (uint64_t)state);
     return db_run(db, statement);
 }
 
@@ -136,7 +139,7 @@ enum status ledger_publishing(struct ledger *ledger, const struct ledger_deliver
     enum status status = db_begin(db);
     if (status == STATUS_OK) {
         for (size_t i = 0; i < count && status == STATUS_OK; i++)
-            status = insert_publishing(db, &deliveries[i]);
+            status = ledger_insert_intent(db, &deliveries[i], STATE_PUBLISHING);
         status = finish(db, status);
     }
     leave(&ledger->writer);
@@ -150,7 +153,9 @@ enum status ledger_delivered(struct ledger *ledger, const struct ledger_key *key
     enum status status = db_begin(db);
     if (status == STATUS_OK) {
         for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-            status = prepare_for(db, "UPDATE delivery SET state = 2 WHERE sender_id = ?1 AND transfer_id = ?2",
+            status = prepare_for(db,
+                                 "UPDATE delivery SET state = iif(state = 3, 4, 2)"
+                                 " WHERE sender_id = ?1 AND transfer_id = ?2",
                                  keys[i].sender_id, keys[i].transfer_id, &statement);
             if (status == STATUS_OK)
                 status = db_run(db, statement);
@@ -176,10 +181,10 @@ enum status ledger_each_publishing(struct ledger *ledger,
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
     enum status status =
-        db_prepare(db, "SELECT " DELIVERY_COLUMNS " FROM delivery WHERE state = 1 ORDER BY number", &statement);
+        db_prepare(db, "SELECT " LEDGER_DELIVERY_COLUMNS " FROM delivery WHERE state = 1 ORDER BY number", &statement);
     struct ledger_delivery delivery;
     while (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
-        read_delivery(statement, &delivery);
+        ledger_read_delivery(statement, &delivery);
         visit(&delivery, context);
     }
     leave(&ledger->reader);
@@ -260,10 +265,11 @@ enum status ledger_last_delivered(struct ledger *ledger, struct ledger_delivery 
 {
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
-    enum status status = db_prepare(
-        db, "SELECT " DELIVERY_COLUMNS " FROM delivery WHERE state = 2 ORDER BY number DESC LIMIT 1", &statement);
+    enum status status =
+        db_prepare(db, "SELECT " LEDGER_DELIVERY_COLUMNS " FROM delivery WHERE state = 2 ORDER BY number DESC LIMIT 1",
+                   &statement);
     if (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
-        read_delivery(statement, delivery);
+        ledger_read_delivery(statement, delivery);
         sqlite3_reset(statement);
     }
     leave(&ledger->reader);
@@ -337,7 +343,8 @@ enum status ledger_each_sequence(struct ledger *ledger, const uint8_t chain_id[s
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
     enum status status = db_prepare(db,
-                                    "SELECT sequence FROM delivery WHERE chain_id = ?1 AND sequence > ?2 AND state = 2"
+                                    "SELECT sequence FROM delivery WHERE chain_id = ?1 AND sequence > ?2"
+                                    " AND state IN (2, 4, 5, 6)"
                                     " AND (number > ifnull((SELECT branch_number FROM chain WHERE chain_id = ?1), 0)"
                                     "  OR sequence <= (SELECT branch_sequence FROM chain WHERE chain_id = ?1))"
                                     " ORDER BY sequence",

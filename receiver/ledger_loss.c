@@ -158,8 +158,9 @@ enum status ledger_manifest_hash(struct ledger *ledger, const uint8_t chain_id[s
     struct db *db = enter(&ledger->reader);
     sqlite3_stmt *statement;
     enum status status = db_prepare(db,
-                                    "SELECT manifest_hash FROM delivery WHERE chain_id = ?1 AND sequence = ?2"
-                                    " AND state = 2 ORDER BY number DESC LIMIT 1",
+                                    "SELECT manifest_hash FROM delivery WHERE number = (SELECT max(number)"
+                                    " FROM delivery WHERE chain_id = ?1 AND sequence = ?2"
+                                    " AND state IN (2, 4, 5, 6))",
                                     &statement);
     if (status == STATUS_OK) {
         bind_blob(statement, 1, chain_id, CHAIN_ID_SIZE);

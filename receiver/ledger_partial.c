@@ -44,13 +44,13 @@ static enum status store_head(struct db *db, const struct ledger_partial *partia
 {
     static const char begin[] =
         "INSERT INTO partial (sender_id, transfer_id, announced, channel, name, total_bytes, total_artifacts,"
-        "  watermark_epoch, watermarks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        "  watermark_epoch, watermarks, first_seen_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
         " ON CONFLICT (sender_id, transfer_id) DO UPDATE SET announced = excluded.announced,"
         "  channel = excluded.channel, name = excluded.name, total_bytes = excluded.total_bytes,"
         "  total_artifacts = excluded.total_artifacts, watermark_epoch = excluded.watermark_epoch,"
-        "  watermarks = excluded.watermarks";
+        "  watermarks = excluded.watermarks, first_seen_ns = excluded.first_seen_ns";
     static const char go_on[] = "UPDATE partial SET announced = ?3, channel = ?4, name = ?5, total_bytes = ?6,"
-                                " total_artifacts = ?7, watermark_epoch = ?8, watermarks = ?9"
+                                " total_artifacts = ?7, watermark_epoch = ?8, watermarks = ?9, first_seen_ns = ?10"
                                 " WHERE sender_id = ?1 AND transfer_id = ?2";
     sqlite3_stmt *statement;
     uint64_t epoch = htobe64(partial->watermark_epoch);
@@ -67,6 +67,7 @@ static enum status store_head(struct db *db, const struct ledger_partial *partia
     bind_number(statement, 7, partial->total_artifacts);
     bind_blob(statement, 8, &epoch, sizeof epoch);
     bind_blob(statement, 9, watermarks, (int)(partial->lanes * sizeof watermarks[0]));
+    sqlite3_bind_int64(statement, 10, partial->first_seen_ns);
     return db_run(db, statement);
 }
 
@@ -227,7 +228,8 @@ enum status ledger_partial_load(struct ledger *ledger, const struct ledger_key *
     *partial = (struct ledger_partial){.key = *key};
     enum status status = prepare(db,
                                  "SELECT announced, channel, name, total_bytes, total_artifacts, watermark_epoch,"
-                                 " watermarks, held, bytes FROM partial LEFT JOIN partial_manifest USING (number)"
+                                 " watermarks, held, bytes, first_seen_ns FROM partial LEFT JOIN partial_manifest"
+                                 " USING (number)"
                                  " WHERE sender_id = ?1 AND transfer_id = ?2",
                                  key, &statement);
     if (status == STATUS_OK && (status = db_step(db, statement)) == STATUS_OK) {
@@ -236,6 +238,7 @@ enum status ledger_partial_load(struct ledger *ledger, const struct ledger_key *
         read_text(statement, 2, partial->name, sizeof partial->name);
         partial->total_bytes = read_number(statement, 3);
         partial->total_artifacts = (uint32_t)read_number(statement, 4);
+        partial->first_seen_ns = sqlite3_column_int64(statement, 9);
         status = read_watermarks(statement, partial) ? read_manifest(statement, partial) : STATUS_CORRUPT;
         sqlite3_reset(statement);
     }

@@ -22,6 +22,13 @@ struct ledger {
     struct connection writer, reader;
 };
 
+/* The columns of a delivery, and their reading as the first ones of a row (ledger.c). */
+#define LEDGER_DELIVERY_COLUMNS \
+    "transfer_id, chain_id, sender_id, sequence, bytes, at_ns, channel, name, directory, manifest_hash"
+void ledger_read_delivery(sqlite3_stmt *statement, struct ledger_delivery *delivery);
+/* Inserts the intent to publish or to hold, in place of an earlier one; in a transaction. */
+enum status ledger_insert_intent(struct db *db, const struct ledger_delivery *delivery, int state);
+
 static inline struct db *enter(struct connection *connection)
 {
     int error = pthread_mutex_lock(&connection->mutex);

@@ -26,17 +26,70 @@ static void advance(struct loss *loss, uint64_t sequence)
     loss->highest = sequence;
 }
 
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+static void begin_at(struct loss *loss, uint64_t sequence)
+{
+    loss->started = true;
+    loss->lowest = loss->highest = sequence;
+    memset(loss->seen, 0, sizeof loss->seen);
+    *word_of(loss, sequence) |= bit_of(sequence);
+}
+
+/* The claims agree. Some may have come within reach meanwhile. */
+static void believe(struct loss *loss)
+{
+    uint64_t lowest = loss->claims[0];
+    for (unsigned i = 1; i < LOSS_CLAIMS; i++)
+        lowest = loss->claims[i] < lowest ? loss->claims[i] : lowest;
+    loss->claim_count = 0;
+    if (distance(lowest, loss->highest) > LOSS_JUMP) {
+        begin_at(loss, lowest);
+    } else if (lowest > loss->highest) {
+        advance(loss, lowest);
+        *word_of(loss, lowest) |= bit_of(lowest);
+    }
+    for (unsigned i = 0; i < LOSS_CLAIMS; i++)
+        (void)loss_note(loss, loss->claims[i]);
+}
+
+/* A number that leads far away. True ones follow each other there. */
+static bool note_claim(struct loss *loss, uint64_t sequence)
+{
+    if (loss->claim_count > 0 && distance(loss->claims[0], sequence) >= LOSS_MEMORY / 2)
+        loss->claim_count = 0;
+    for (unsigned i = 0; i < loss->claim_count; i++)
+        if (loss->claims[i] == sequence)
+            return false;
+    if (loss->claim_count == 0)
+        loss->others = 0;
+    loss->claims[loss->claim_count++] = sequence;
+    if (loss->claim_count == LOSS_CLAIMS)
+        believe(loss);
+    return true;
+}
+
 bool loss_note(struct loss *loss, uint64_t sequence)
 {
-    uint64_t distance = sequence > loss->highest ? sequence - loss->highest : loss->highest - sequence;
-
-    if (!loss->started || distance > LOSS_JUMP) {
-        loss->started = true;
-        loss->lowest = loss->highest = sequence;
-        memset(loss->seen, 0, sizeof loss->seen);
-    } else if (sequence > loss->highest) {
+    if (!loss->started) {
+        begin_at(loss, sequence);
+        return true;
+    }
+    if (sequence == loss->highest + 1 && loss->claim_count == 0) { /* nearly always */
+        *word_of(loss, loss->highest = sequence) |= bit_of(sequence);
+        return true;
+    }
+    uint64_t far = distance(sequence, loss->highest);
+    if (far > LOSS_JUMP || (far >= LOSS_MEMORY && sequence > loss->highest))
+        return note_claim(loss, sequence);
+    if (loss->claim_count > 0 && ++loss->others > LOSS_CLAIMS)
+        loss->claim_count = 0;
+    if (sequence > loss->highest) {
         advance(loss, sequence);
-    } else if (distance >= LOSS_MEMORY) {
+    } else if (far >= LOSS_MEMORY) {
         return true;
     } else if ((*word_of(loss, sequence) & bit_of(sequence)) != 0) {
         return false;

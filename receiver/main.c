@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <assert.h>
 #include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -14,10 +16,12 @@
 #include "common/clock.h"
 #include "common/linkkey.h"
 #include "common/log.h"
+#include "common/namekey.h"
 #include "common/notify.h"
+#include "common/sandbox.h"
 #include "common/signature.h"
-#include "common/trust.h"
 #include "receiver/config.h"
+#include "receiver/keys.h"
 #include "receiver/ledger.h"
 #include "receiver/pipeline.h"
 #include "receiver/requests.h"
@@ -31,7 +35,7 @@ enum { SIGNAL_COUNT = 2, DELIVERY_DELAY_MS = 100, PERIOD_MS = 1000 };
 struct daemon {
     struct config config;
     int sockets[LIMIT_LANES]; /* passed by the service manager, until the pipeline takes them */
-    struct trust *trust;
+    struct keys *keys;
     struct ledger *ledger;
     struct audit *audit;
     struct pipeline *pipeline;
@@ -47,19 +51,22 @@ struct daemon {
 
 static void print_usage(FILE *stream)
 {
-    fputs("usage: diodecast-receiver -c FILE [-n]\n"
-          "  -c FILE    configuration, see diodecast-receiver.conf(5)\n"
-          "  -n         check the configuration and exit: 0 when it is good, 78 when it is not\n"
-          "  --version  print the version and exit\n"
-          "  --help     print this and exit\n",
+    fputs("usage: diodecast-receiver -c FILE [-n] [--sandbox=on|off]\n"
+          "  -c FILE           configuration, see diodecast-receiver.conf(5)\n"
+          "  -n                check the configuration and exit: 0 when it is good, 78 when it is not\n"
+          "  --sandbox=on|off  instead of what the configuration says\n"
+          "  --version         print the version and exit\n"
+          "  --help            print this and exit\n",
           stream);
 }
 
 /* Returns -1 to go on, else the exit status. */
-static int parse_arguments(int argc, char **argv, const char **file, bool *check_only)
+static int parse_arguments(int argc, char **argv, const char **file, bool *check_only, const char **sandbox)
 {
-    static const struct option options[] = {
-        {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"version", no_argument, NULL, 'V'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"sandbox", required_argument, NULL, 's'},
+                                            {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "c:n", options, NULL)) != -1) {
         switch (option) {
@@ -68,6 +75,9 @@ static int parse_arguments(int argc, char **argv, const char **file, bool *check
             break;
         case 'n':
             *check_only = true;
+            break;
+        case 's':
+            *sandbox = optarg;
             break;
         case 'V':
             puts("diodecast-receiver " DIODECAST_VERSION);
@@ -80,7 +90,8 @@ static int parse_arguments(int argc, char **argv, const char **file, bool *check
             return EX_USAGE;
         }
     }
-    if (*file == NULL || optind != argc) {
+    bool known = *sandbox == NULL || strcmp(*sandbox, "on") == 0 || strcmp(*sandbox, "off") == 0;
+    if (*file == NULL || optind != argc || !known) {
         print_usage(stderr);
         return EX_USAGE;
     }
@@ -177,43 +188,87 @@ static void run_loop(struct daemon *daemon)
 
 static enum status open_pipeline(struct daemon *daemon)
 {
-    uint8_t secret[LINKKEY_SIZE];
+    const char *const files[LINKKEY_SECRETS] = {daemon->config.link_key, daemon->config.link_key_next};
+    const uint8_t *given[LINKKEY_SECRETS] = {NULL, NULL};
+    uint8_t secrets[LINKKEY_SECRETS][LINKKEY_SIZE];
     char reason[256];
-    if (daemon->config.link_key != NULL && linkkey_load(daemon->config.link_key, secret, reason) != STATUS_OK) {
-        log_error("%s", reason);
-        return STATUS_DENIED;
+    enum status status = STATUS_OK;
+    for (unsigned i = 0; i < LINKKEY_SECRETS && status == STATUS_OK; i++) {
+        if (files[i] == NULL)
+            continue;
+        given[i] = secrets[i];
+        status = linkkey_load(files[i], secrets[i], reason);
+        if (status != STATUS_OK)
+            log_error("%s", reason);
     }
-    enum status status =
-        pipeline_create(&daemon->config, daemon->trust, daemon->ledger, daemon->audit,
-                        daemon->config.link_key == NULL ? NULL : secret, daemon->sockets, &daemon->pipeline);
-    sodium_memzero(secret, sizeof secret);
+    if (status == STATUS_OK)
+        status = pipeline_create(&daemon->config, keys_running(daemon->keys), daemon->ledger, daemon->audit,
+                                 keys_slot(daemon->keys), given, daemon->sockets, &daemon->pipeline);
+    sodium_memzero(secrets, sizeof secrets);
     return status;
+}
+
+/* Before the first thread, which is the audit log's. */
+static enum status enter_sandbox(const struct config *config)
+{
+    char status[PATH_MAX];
+    snprintf(status, sizeof status, "%s", config->status);
+    const struct sandbox_path paths[] = {
+        {config->intake, SANDBOX_WRITES_LINKED}, /* a channel may lead elsewhere */
+        {config->state, SANDBOX_WRITES},
+        {dirname(status), SANDBOX_WRITES}, /* the handover lies there too */
+        {config->trusted_keys, SANDBOX_READS_LINKED},
+        {config->approval_keys, SANDBOX_READS_LINKED},
+        {config->link_key, SANDBOX_READS},
+        {config->link_key_next, SANDBOX_READS},
+    };
+    if (config->sandbox)
+        return sandbox_enter(SANDBOX_RECEIVER, paths, sizeof paths / sizeof *paths);
+    sandbox_tell_off();
+    return STATUS_OK;
+}
+
+static int exit_code_of(enum status sandbox_status)
+{
+    return sandbox_status == STATUS_DENIED ? EX_SOFTWARE : EX_UNAVAILABLE;
 }
 
 static int serve(struct daemon *daemon)
 {
+    enum status status;
     int result = EX_OSERR;
     open_loop(daemon);
     if (activation_take(&daemon->config.listen, daemon->config.lanes, daemon->sockets) != STATUS_OK) {
         result = EX_CONFIG;
         goto cleanup;
     }
-    if (trust_load(daemon->config.trusted_keys, &daemon->trust) != STATUS_OK) {
+    if (keys_create(&daemon->config, &daemon->keys) != STATUS_OK) {
         result = EX_CONFIG;
         goto cleanup;
     }
-    if (ledger_open(daemon->config.state, &daemon->ledger) != STATUS_OK ||
-        audit_open(daemon->config.state, "high", &daemon->audit) != STATUS_OK)
+    if ((daemon->config.hide_names && namekey_hide_names(daemon->config.state) != STATUS_OK) ||
+        ledger_open(daemon->config.state, &daemon->ledger) != STATUS_OK)
+        goto cleanup;
+    if ((status = enter_sandbox(&daemon->config)) != STATUS_OK) {
+        result = exit_code_of(status);
+        goto cleanup;
+    }
+    if (audit_open(daemon->config.state, "high", &daemon->audit) != STATUS_OK)
         goto cleanup;
     audit_note(daemon->audit, &(struct audit_entry){.event = AUDIT_STARTED, .detail = DIODECAST_VERSION});
     if (store_recover(&daemon->config, daemon->ledger, daemon->audit) != STATUS_OK ||
         open_pipeline(daemon) != STATUS_OK)
         goto cleanup;
-    daemon->status = status_board_create(&daemon->config, clock_monotonic_ns());
-    if (daemon->status == NULL ||
+    sandbox_limit_thread();
+    daemon->status = status_board_create(&daemon->config, daemon->keys, clock_monotonic_ns());
+    if (daemon->status == NULL || keys_watch(daemon->keys, &daemon->loop, daemon->audit) != STATUS_OK ||
         requests_create(daemon->config.state, &daemon->loop, &daemon->requests) != STATUS_OK ||
         pipeline_start(daemon->pipeline, wake_after_delivery, daemon) != STATUS_OK)
         goto cleanup;
+    if (sandbox_is_on() && (status = sandbox_seal(SANDBOX_RECEIVER)) != STATUS_OK) {
+        result = exit_code_of(status);
+        goto cleanup;
+    }
 
     run_loop(daemon);
     pipeline_stop(daemon->pipeline);
@@ -226,8 +281,8 @@ cleanup:
     status_board_destroy(daemon->status);
     audit_close(daemon->audit);
     ledger_close(daemon->ledger);
-    trust_destroy(daemon->trust);
     close_loop(daemon);
+    keys_destroy(daemon->keys);
     return result;
 }
 
@@ -235,12 +290,14 @@ int main(int argc, char **argv)
 {
     static struct daemon daemon;
     const char *file = NULL;
+    const char *sandbox = NULL;
     bool check_only = false;
 
-    int result = parse_arguments(argc, argv, &file, &check_only);
+    int result = parse_arguments(argc, argv, &file, &check_only, &sandbox);
     if (result >= 0)
         return result;
     log_open("diodecast-receiver", LOG_LEVEL_INFO);
+    notify_open();
     signal(SIGPIPE, SIG_IGN);
     if (signature_init() != STATUS_OK) {
         log_error("libsodium can't be initialised");
@@ -249,6 +306,8 @@ int main(int argc, char **argv)
     enum status status = config_load(file, &daemon.config);
     if (status != STATUS_OK)
         return EX_CONFIG;
+    if (sandbox != NULL)
+        daemon.config.sandbox = strcmp(sandbox, "on") == 0;
     result = EX_OK;
     if (!check_only)
         result = serve(&daemon);

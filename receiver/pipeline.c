@@ -33,12 +33,19 @@
 enum { QUEUE_CAPACITY = 4096 }; /* blocks of a lane that are out at a time: far more than memory for normal ones */
 /* Programs and libraries, the ledger's caches, and the queues and buffers of the stages behind the data plane. */
 #define REST_OF_MEMORY (UINT64_C(28) << 20)
-#define ALIVE_NS       (10 * CLOCK_SECOND_NS)
+/* A thread that has made no turn for so long hangs. A disk may keep the store thread for long. */
+#define RECEIVE_ALIVE_NS (10 * CLOCK_SECOND_NS)
+#define STORE_ALIVE_NS   (60 * CLOCK_SECOND_NS)
+
+/* Of a thread's loop. */
+struct turns {
+    uint64_t count, changed_ns; /* as last seen, and when that had changed */
+};
 
 struct lane {
     struct receive *receive;
     struct queue *ready, *done;
-    uint64_t turns, turned_ns; /* as last seen, and when they had changed */
+    struct turns turns;
 };
 
 struct pipeline {
@@ -46,15 +53,17 @@ struct pipeline {
     const struct trust *trust;
     struct ledger *ledger;
     struct audit *audit;
+    struct policy_slot *policies;
     bool sealed;
     bool took_over; /* from the run before, so that this one hands over to the next */
     struct doorbell *store_bell;
     struct lane_progress *progress;
     struct store *store;
+    struct turns store_turns;
     struct lane lanes[LIMIT_LANES];
 };
 
-static enum status create_lane(struct pipeline *pipeline, unsigned index, const uint8_t *link_secret, int *fd)
+static enum status create_lane(struct pipeline *pipeline, unsigned index, const uint8_t *const link_secrets[], int *fd)
 {
     struct lane *lane = &pipeline->lanes[index];
     struct socket_address address;
@@ -72,7 +81,8 @@ static enum status create_lane(struct pipeline *pipeline, unsigned index, const 
         .lane = index,
         .memory = pipeline->config->memory / pipeline->config->lanes,
         .trust = pipeline->trust,
-        .link_secret = link_secret,
+        .link_secret = link_secrets[0],
+        .link_secret_next = link_secrets[1],
         .ready = lane->ready,
         .done = lane->done,
         .queue_capacity = QUEUE_CAPACITY,
@@ -102,7 +112,9 @@ static void log_bound(const struct pipeline *pipeline)
 }
 
 enum status pipeline_create(const struct config *config, const struct trust *trust, struct ledger *ledger,
-                            struct audit *audit, const uint8_t *link_secret, int sockets[], struct pipeline **pipeline)
+                            struct audit *audit, struct policy_slot *policies,
+                            const uint8_t *const link_secrets[static LINKKEY_SECRETS], int sockets[],
+                            struct pipeline **pipeline)
 {
     *pipeline = NULL;
     struct pipeline *made = calloc(1, sizeof *made);
@@ -112,7 +124,8 @@ enum status pipeline_create(const struct config *config, const struct trust *tru
     made->trust = trust;
     made->ledger = ledger;
     made->audit = audit;
-    made->sealed = link_secret != NULL;
+    made->policies = policies;
+    made->sealed = link_secrets[0] != NULL;
     made->store_bell = doorbell_create();
     made->progress = progress_create(trust, config->lanes);
     enum status status = STATUS_OK;
@@ -121,7 +134,7 @@ enum status pipeline_create(const struct config *config, const struct trust *tru
         status = STATUS_SYSTEM;
     }
     for (unsigned i = 0; i < config->lanes && status == STATUS_OK; i++)
-        status = create_lane(made, i, link_secret, &sockets[i]);
+        status = create_lane(made, i, link_secrets, &sockets[i]);
     if (status != STATUS_OK) {
         pipeline_destroy(made);
         return status;
@@ -172,7 +185,7 @@ enum status pipeline_start(struct pipeline *pipeline, void (*delivered)(void *co
                                        .done = pipeline->lanes[i].done,
                                        .done_bell = receive_done_bell(pipeline->lanes[i].receive)};
     enum status status =
-        store_start(pipeline->config, pipeline->trust, pipeline->ledger, pipeline->audit, lanes,
+        store_start(pipeline->config, pipeline->trust, pipeline->ledger, pipeline->audit, pipeline->policies, lanes,
                     pipeline->config->lanes, pipeline->store_bell, pipeline->progress, &pipeline->store);
     if (status == STATUS_OK)
         store_on_delivery(pipeline->store, delivered, context);
@@ -282,6 +295,7 @@ void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters
         receive_counters(pipeline->lanes[i].receive, &lane);
         add_lane(&counters->lanes, &lane);
     }
+    counters->senders = trust_count(pipeline->trust);
     counters->socket_buffer = receive_socket_buffer(first);
     counters->socket_buffer_wanted = RECEIVE_SOCKET_BUFFER;
     counters->memory = pipeline->config->memory;
@@ -290,18 +304,43 @@ void pipeline_counters(const struct pipeline *pipeline, struct pipeline_counters
             pipeline->config->lanes * receive_memory_for(counters->lanes.memory_needed, trust_count(pipeline->trust));
 }
 
+size_t pipeline_key_uses(const struct pipeline *pipeline, struct key_use_entry entries[], size_t capacity)
+{
+    size_t count = 0;
+    struct key_use_entry entry;
+    for (unsigned i = 0; i < pipeline->config->lanes; i++) {
+        for (size_t j = 0; j < trust_count(pipeline->trust); j++) {
+            if (!key_use_get(receive_key_use(pipeline->lanes[i].receive), j, &entry))
+                continue;
+            size_t at = 0;
+            while (at < count && entries[at].sender_id != entry.sender_id)
+                at++;
+            if (at == capacity)
+                continue;
+            if (at == count || entry.epoch > entries[at].epoch ||
+                (entry.epoch == entries[at].epoch && entry.last_ns > entries[at].last_ns))
+                entries[at] = entry;
+            count += at == count;
+        }
+    }
+    return count;
+}
+
+static bool has_turned(struct turns *turns, uint64_t count, uint64_t patience_ns, uint64_t now_ns)
+{
+    if (count != turns->count || turns->changed_ns == 0)
+        *turns = (struct turns){count, now_ns};
+    return now_ns < turns->changed_ns + patience_ns;
+}
+
 bool pipeline_is_alive(struct pipeline *pipeline, uint64_t now_ns)
 {
-    bool alive = true;
+    bool alive = has_turned(&pipeline->store_turns, store_turns(pipeline->store), STORE_ALIVE_NS, now_ns);
     for (unsigned i = 0; i < pipeline->config->lanes; i++) {
         struct lane *lane = &pipeline->lanes[i];
         struct receive_counters counters;
         receive_counters(lane->receive, &counters);
-        if (counters.turns != lane->turns || lane->turned_ns == 0) {
-            lane->turns = counters.turns;
-            lane->turned_ns = now_ns;
-        }
-        alive = alive && now_ns < lane->turned_ns + ALIVE_NS;
+        alive = has_turned(&lane->turns, counters.turns, RECEIVE_ALIVE_NS, now_ns) && alive;
     }
     return alive;
 }

@@ -22,8 +22,9 @@
 #include "common/worker.h"
 #include "receiver/backlog.h"
 #include "receiver/delivery.h"
+#include "receiver/inspection.h"
+#include "receiver/interrupted.h"
 #include "receiver/quarantine.h"
-#include "receiver/recover.h"
 
 enum {
     RING_ENTRIES = 128,
@@ -41,6 +42,7 @@ struct publish {
     struct audit *audit;
     struct mailbox *results;
     struct quarantine *quarantine;
+    struct held *held;
     struct doorbell *bell, *long_bell;
     struct mailbox *mailbox, *long_mailbox;
     struct worker *worker, *long_worker;
@@ -55,7 +57,7 @@ struct publish {
     /* The publish thread's. */
     struct publish_job *ready, **ready_end;
     struct publish_job *waiting, **waiting_end;
-    struct publish_job *interrupted;
+    struct interrupted *interrupted;
     struct publish_job *chains; /* that could not be stored yet, one job for each, and records */
     uint64_t retry_ns, free_ns;
     uint64_t backlog_ns;      /* when it is counted next… */
@@ -84,6 +86,7 @@ void publish_job_destroy(struct publish_job *job)
         return;
     free(job->bytes);
     free(job->report.ranges);
+    free(job->held);
     free(job);
 }
 
@@ -134,7 +137,8 @@ static void wait_with(struct publish *publish, struct publish_job *job, enum sta
     snprintf(publish->found.problem, sizeof publish->found.problem, "%.64s/%.200s: %s: %s", job->assembly->channel,
              job->assembly->name, what, strerror(error));
     if (!job->told)
-        log_error("%s; the transfer waits and is tried again", publish->found.problem);
+        log_error("%s/" LOG_NAME ": %s: %s; the transfer waits and is tried again", job->assembly->channel,
+                  job->assembly->name, what, strerror(error));
     job->told = true;
     publish->found.waiting++;
     publish->found.waiting_for_space |= status == STATUS_NO_SPACE;
@@ -150,19 +154,21 @@ static bool check(struct publish *publish, struct publish_job *job)
     case VERIFY_GOOD:
         return true;
     case VERIFY_DAMAGED:
-        log_warning("%s/%s: %zu ranges do not match the manifest and count as missing again", job->assembly->channel,
-                    job->assembly->name, job->report.count);
+        log_warning("%s/" LOG_NAME ": %zu ranges do not match the manifest and count as missing again",
+                    job->assembly->channel, job->assembly->name, job->report.count);
         answer(publish, job, PUBLISH_DAMAGED);
         return false;
     case VERIFY_STOPPED:
         answer(publish, job, PUBLISH_STOPPED);
         return false;
     case VERIFY_HOPELESS:
-        log_error("%s/%s: the manifest contradicts itself; refused", job->assembly->channel, job->assembly->name);
+        log_error("%s/" LOG_NAME ": the manifest contradicts itself; refused", job->assembly->channel,
+                  job->assembly->name);
         break;
     case VERIFY_FAILED:
-        log_error("%s/%s: staged data can't be read: %s; it is given up and must be sent again", job->assembly->channel,
-                  job->assembly->name, strerror(job->report.error));
+        log_error("%s/" LOG_NAME ": staged data can't be read: %s; it is given up and must be sent again",
+                  job->assembly->channel, job->assembly->name, strerror(job->report.error));
+        job->error = job->report.error;
         break;
     }
     answer(publish, job, PUBLISH_FAILED);
@@ -187,11 +193,20 @@ static void stopped_short(void *context, struct publish_job *job, enum delivery_
         wait_with(publish, job, status, what);
         break;
     case DELIVERY_LOST:
-        log_error("%s/%s: %s: %s; the staged data is given up and must be sent again", job->assembly->channel,
+        job->error = status == STATUS_SYSTEM || status == STATUS_NO_SPACE ? errno : 0;
+        log_error("%s/" LOG_NAME ": %s: %s; the staged data is given up and must be sent again", job->assembly->channel,
                   job->assembly->name, what, strerror(errno));
         answer(publish, job, PUBLISH_FAILED);
         break;
     }
+}
+
+static enum publish_outcome outcome_of(struct publish *publish, const struct publish_job *job)
+{
+    if (job->held == NULL)
+        return PUBLISH_DELIVERED;
+    held_changed(publish->held);
+    return PUBLISH_HELD;
 }
 
 static void publish_batch(struct publish *publish)
@@ -206,6 +221,7 @@ static void publish_batch(struct publish *publish)
             publish->ready_end = &publish->ready;
         if (!check(publish, job))
             continue;
+        held_judge(publish->held, job);
         files += tree_file_count(job->assembly);
         batch[count++] = job;
     }
@@ -215,7 +231,7 @@ static void publish_batch(struct publish *publish)
     for (size_t i = 0; i < count; i++) {
         /* Out of the way before the store forgets the transfer; from then on a name in staging belongs to its next. */
         delivery_clear_staging(publish->delivery, batch[i]);
-        answer(publish, batch[i], PUBLISH_DELIVERED);
+        answer(publish, batch[i], outcome_of(publish, batch[i]));
     }
     if (count > 0)
         publish->backlog_ns = publish->backlog_rest_ns;
@@ -263,42 +279,17 @@ static void retry_chains(struct publish *publish)
     }
 }
 
-static void collect_interrupted(const struct ledger_delivery *delivery, void *context)
+static void answer_interrupted(void *context, struct publish_job *job, enum publish_outcome outcome)
 {
     struct publish *publish = context;
-    struct publish_job *job = publish_job_create(PUBLISH_INTERRUPTED, delivery->sender_id, delivery->transfer_id);
-    if (job == NULL)
-        return; /* the next start tries again */
-    job->delivery = *delivery;
-    job->next = publish->interrupted;
-    publish->interrupted = job;
+    held_changed(publish->held);
+    answer(publish, job, outcome);
 }
 
-/* Deliveries that the start could not finish. */
 static void retry_interrupted(struct publish *publish)
 {
-    struct publish_job **link = &publish->interrupted;
-    while (*link != NULL) {
-        struct publish_job *job = *link;
-        bool delivered;
-        enum status status =
-            recover_delivery(publish->intake, publish->ledger, publish->audit, &job->delivery, &delivered);
-        if (status != STATUS_OK) {
-            snprintf(publish->found.problem, sizeof publish->found.problem,
-                     "%.64s/%.200s: its interrupted delivery can't be finished: %s", job->delivery.channel,
-                     job->delivery.name, strerror(errno));
-            publish->found.waiting++;
-            publish->found.waiting_for_space |= status == STATUS_NO_SPACE;
-            publish->retry_ns = clock_monotonic_ns() + RETRY_INTERVAL_NS;
-            link = &job->next;
-            continue;
-        }
-        *link = job->next;
-        if (delivered)
-            answer(publish, job, PUBLISH_DELIVERED);
-        else
-            publish_job_destroy(job);
-    }
+    if (interrupted_retry(publish->interrupted, &publish->found, answer_interrupted, publish))
+        publish->retry_ns = clock_monotonic_ns() + RETRY_INTERVAL_NS;
 }
 
 /* Puts what waited in front again. */
@@ -348,6 +339,9 @@ static void look_around(struct publish *publish, uint64_t now_ns)
     }
     if (now_ns >= publish->backlog_ns && publish->ready == NULL)
         count_backlog(publish);
+    held_tick(publish->held, now_ns);
+    quarantine_tick(publish->quarantine, now_ns);
+    publish->found.held = *held_facts(publish->held);
     publish->found.audit_failed = audit_is_failing(publish->audit);
     pthread_mutex_lock(&publish->mutex);
     publish->facts = publish->found;
@@ -377,6 +371,15 @@ static void take_job(struct publish *publish, struct publish_job *job)
     case PUBLISH_CHAIN:
     case PUBLISH_RECORD:
         store_chain(publish, job);
+        return;
+    case PUBLISH_INSPECTION:
+        inspection_run(job->inspection, &(struct inspection_stage){.intake = publish->intake,
+                                                                   .ledger = publish->ledger,
+                                                                   .audit = publish->audit,
+                                                                   .held = publish->held,
+                                                                   .interrupted = publish->interrupted});
+        publish->retry_ns = 0; /* a release may have come to a halt */
+        mailbox_post(publish->results, &job->entry);
         return;
     case PUBLISH_QUARANTINE: {
         enum status status = quarantine_keep(publish->quarantine, job->sender_id, job->id, job->reason, job->bytes,
@@ -418,13 +421,13 @@ static uint64_t next_due_ns(const struct publish *publish)
 static void run(void *context)
 {
     struct publish *publish = context;
-    publish->start_status = ring_open(RING_ENTRIES, RING_ENTRIES, &publish->ring);
+    publish->start_status = ring_open(RING_ENTRIES, RING_ENTRIES, RING_FLUSHES, &publish->ring);
     sem_post(&publish->started);
     if (publish->start_status != STATUS_OK)
         return;
     delivery_set_ring(publish->delivery, &publish->ring);
-    if (ledger_each_publishing(publish->ledger, collect_interrupted, publish) == STATUS_OK)
-        retry_interrupted(publish);
+    interrupted_load(publish->interrupted);
+    retry_interrupted(publish);
     for (;;) {
         bool stop = atomic_load(&publish->stopping);
         (void)take_all(publish);
@@ -471,7 +474,8 @@ static void run_long(void *context)
         }
         if (job == NULL)
             continue;
-        log_info("%s/%s: verifying what did not arrive in order", job->assembly->channel, job->assembly->name);
+        log_info("%s/" LOG_NAME ": verifying what did not arrive in order", job->assembly->channel,
+                 job->assembly->name);
         atomic_store(&job->assembly->verified_bytes, 0);
         atomic_store(&job->assembly->verify_total, verify_bytes_to_read(job->assembly));
         verify_assembly(publish->long_verify, job->assembly, &job->report);
@@ -483,11 +487,6 @@ static void run_long(void *context)
 
 static void destroy(struct publish *publish)
 {
-    while (publish->interrupted != NULL) {
-        struct publish_job *next = publish->interrupted->next;
-        publish_job_destroy(publish->interrupted);
-        publish->interrupted = next;
-    }
     while (publish->chains != NULL) {
         struct publish_job *next = publish->chains->next;
         publish_job_destroy(publish->chains);
@@ -500,6 +499,8 @@ static void destroy(struct publish *publish)
     verify_destroy(publish->verify);
     verify_destroy(publish->long_verify);
     quarantine_destroy(publish->quarantine);
+    held_destroy(publish->held);
+    interrupted_destroy(publish->interrupted);
     delivery_destroy(publish->delivery);
     sem_destroy(&publish->started);
     pthread_mutex_destroy(&publish->mutex);
@@ -507,7 +508,7 @@ static void destroy(struct publish *publish)
 }
 
 enum status publish_start(const struct intake *intake, struct ledger *ledger, struct audit *audit,
-                          struct mailbox *results, struct publish **out)
+                          const struct held_setup *hold, struct mailbox *results, struct publish **out)
 {
     struct publish *publish = calloc(1, sizeof *publish);
     if (publish == NULL)
@@ -527,11 +528,16 @@ enum status publish_start(const struct intake *intake, struct ledger *ledger, st
     publish->verify = verify_create(intake->staging_fd, &publish->never);
     publish->long_verify = verify_create(intake->staging_fd, &publish->long_stopping);
     publish->quarantine = quarantine_create(intake->quarantine_fd);
+    if (publish->quarantine != NULL)
+        quarantine_set_age(publish->quarantine, hold != NULL ? hold->age_ns : HELD_AGE_NS);
+    publish->held = held_create(intake, ledger, audit, hold);
+    publish->interrupted = interrupted_create(intake, ledger, audit);
     publish->delivery = delivery_create(intake, ledger, audit);
     enum status status = STATUS_OK;
     if (publish->bell == NULL || publish->long_bell == NULL || publish->mailbox == NULL ||
         publish->long_mailbox == NULL || publish->verify == NULL || publish->long_verify == NULL ||
-        publish->quarantine == NULL || publish->delivery == NULL) {
+        publish->quarantine == NULL || publish->held == NULL || publish->interrupted == NULL ||
+        publish->delivery == NULL) {
         log_error("the publish stage can't be set up: %s", strerror(errno));
         status = status_from_errno(errno);
     }

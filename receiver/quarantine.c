@@ -19,14 +19,24 @@
 
 enum { NAME_SIZE = CLOCK_RFC3339_SIZE + SENDER_ID_TEXT_SIZE + TRANSFER_ID_TEXT_SIZE + 8, SAME_NAME = 100 };
 
-#define LOOK_INTERVAL_NS INT64_C(10000000000)
+#define LOOK_INTERVAL_NS   INT64_C(10000000000)
+#define EXPIRE_INTERVAL_NS (600 * CLOCK_SECOND_NS)
 
 struct quarantine {
     int directory_fd;
     unsigned count;
     uint64_t bytes;
     int64_t looked_at_ns;
+    uint64_t age_ns;       /* 0: they stay */
+    int64_t clock_base_ns; /* of the clock by which they age: to be added to CLOCK_MONOTONIC */
+    uint64_t expire_ns;    /* of CLOCK_MONOTONIC */
 };
+
+/* Transfers that are held back lie beside them (held.h), and have names that begin with a number of 16 digits. */
+static bool is_case(const char *name)
+{
+    return strlen(name) > 10 && name[4] == '-' && name[7] == '-' && name[10] == 'T';
+}
 
 static bool is_dot(const char *name)
 {
@@ -61,6 +71,8 @@ static void add_file(struct quarantine *quarantine, int dirfd, const char *name)
 
 static void add_case(struct quarantine *quarantine, int dirfd, const char *name)
 {
+    if (!is_case(name))
+        return;
     quarantine->count++;
     (void)list(dirfd, name, add_file, quarantine);
 }
@@ -78,6 +90,7 @@ struct quarantine *quarantine_create(int directory_fd)
     if (quarantine == NULL)
         return NULL;
     quarantine->directory_fd = directory_fd;
+    quarantine->clock_base_ns = clock_realtime_ns() - (int64_t)clock_monotonic_ns();
     if (!look(quarantine)) {
         log_error("the quarantine of the intake can't be read: %s", strerror(errno));
         free(quarantine);
@@ -89,6 +102,35 @@ struct quarantine *quarantine_create(int directory_fd)
 void quarantine_destroy(struct quarantine *quarantine)
 {
     free(quarantine);
+}
+
+void quarantine_set_age(struct quarantine *quarantine, uint64_t age_ns)
+{
+    quarantine->age_ns = age_ns;
+}
+
+static void expire_case(struct quarantine *quarantine, int dirfd, const char *name)
+{
+    struct stat stat;
+    int64_t now_ns = quarantine->clock_base_ns + (int64_t)clock_monotonic_ns();
+    if (!is_case(name) || fstatat(dirfd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0)
+        return;
+    int64_t made_ns = (int64_t)stat.st_mtim.tv_sec * (int64_t)CLOCK_SECOND_NS;
+    if (now_ns <= made_ns || (uint64_t)(now_ns - made_ns) < quarantine->age_ns)
+        return;
+    if (durable_remove_tree(dirfd, name) == STATUS_OK)
+        log_notice("the refused manifest .quarantine/%s is older than quarantine_age and is removed", name);
+    else
+        log_warning("the refused manifest .quarantine/%s is too old, and can't be removed: %s", name, strerror(errno));
+}
+
+void quarantine_tick(struct quarantine *quarantine, uint64_t now_ns)
+{
+    if (quarantine->age_ns == 0 || now_ns < quarantine->expire_ns)
+        return;
+    quarantine->expire_ns = now_ns + EXPIRE_INTERVAL_NS;
+    (void)list(quarantine->directory_fd, ".", expire_case, quarantine);
+    (void)look(quarantine);
 }
 
 static bool is_full(const struct quarantine *quarantine, size_t size)
@@ -120,6 +162,8 @@ static int make_case(int dirfd, uint32_t sender_id, const uint8_t *transfer_id, 
 static enum status write_manifest(int fd, const uint8_t *bytes, size_t size)
 {
     struct signed_message message;
+    if (size == 0)
+        return STATUS_OK; /* it was refused before a manifest came */
     if (signed_decode(bytes, size, LIMIT_MANIFEST_SIZE, &message) != STATUS_OK)
         return durable_write_file(fd, "manifest.pb", bytes, size, 0600);
     enum status status = durable_write_file(fd, "manifest.pb", message.body, message.body_size, 0600);
@@ -154,7 +198,7 @@ enum status quarantine_keep(struct quarantine *quarantine, uint32_t sender_id,
     int fd = make_case(quarantine->directory_fd, sender_id, transfer_id, realtime_ns, name);
     if (fd < 0)
         return status_from_errno(errno);
-    int length = snprintf(line, sizeof line, "the manifest %s\n", reason);
+    int length = snprintf(line, sizeof line, "the %s %s\n", size > 0 ? "manifest" : "transfer", reason);
     enum status status = write_manifest(fd, bytes, size);
     if (status == STATUS_OK)
         status = durable_write_file(fd, "reason", line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1,

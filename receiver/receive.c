@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/descriptors.h"
 #include "common/log.h"
 #include "common/ring.h"
 #include "common/units.h"
@@ -20,6 +21,7 @@
 #include "receiver/buffers.h"
 #include "receiver/epochs.h"
 #include "receiver/progress.h"
+#include "receiver/receive_private.h"
 
 enum { SUBMISSIONS = 8 };
 #define PUBLISH_NS (10 * CLOCK_MILLISECOND_NS)  /* between two looks at what has passed, while something changes */
@@ -29,12 +31,6 @@ enum { SUBMISSIONS = 8 };
 #define RETRY_NS   (100 * CLOCK_MILLISECOND_NS)
 
 enum completion { COMPLETION_RECEIVE = 1, COMPLETION_BELL, COMPLETION_CANCEL };
-
-/* One writer, the receive thread; read by the control thread. */
-struct shared_counters {
-    _Atomic uint64_t datagrams, lost, drops[DATAGRAM_DROP_COUNT], kernel_socket_buffer, buffer_ring_exhausted,
-        store_queue_full, disk_too_slow, blocks_complete, blocks_given_up, memory_needed, last_datagram_ns, turns;
-};
 
 struct receive {
     unsigned lane;
@@ -55,9 +51,11 @@ struct receive {
     struct doorbell *done_bell; /* rung when blocks come back */
     sem_t started;
     enum status start_status;
+    bool separate; /* the socket is in the thread's own table of descriptors only */
     atomic_bool stopping;
     char name[16];
-    struct shared_counters shared;
+    struct receive_shared shared;
+    struct key_use *key_use; /* NULL without a link key */
 
     /* The thread's. */
     bool receiving;
@@ -220,11 +218,6 @@ static void hand_on(struct receive *receive, uint64_t now_ns)
         doorbell_ring(receive->store_bell);
 }
 
-static void set(_Atomic uint64_t *shared, uint64_t value)
-{
-    atomic_store_explicit(shared, value, memory_order_relaxed);
-}
-
 /* What found no memory while the disk was behind is the disk's, and no more counted as memory's. */
 static uint64_t attribute_drops(struct receive *receive, uint64_t dropped)
 {
@@ -236,36 +229,32 @@ static uint64_t attribute_drops(struct receive *receive, uint64_t dropped)
 
 static void publish_counters(struct receive *receive)
 {
-    const struct receive_counters *own = &receive->counters;
-    struct shared_counters *shared = &receive->shared;
+    struct receive_counters told = receive->counters;
     struct epochs_totals totals;
     epochs_totals(receive->epochs, &totals);
-    set(&shared->datagrams, own->datagrams);
-    set(&shared->lost, totals.gathers.lost);
     for (unsigned i = 0; i < DATAGRAM_DROP_COUNT; i++)
-        if (i != DATAGRAM_DROP_MEMORY)
-            set(&shared->drops[i], own->drops[i] + totals.gathers.drops[i]);
-    set(&shared->drops[DATAGRAM_DROP_MEMORY],
-        attribute_drops(receive, own->drops[DATAGRAM_DROP_MEMORY] + totals.gathers.drops[DATAGRAM_DROP_MEMORY]));
-    set(&shared->disk_too_slow, own->disk_too_slow);
-    set(&shared->kernel_socket_buffer, own->kernel_socket_buffer);
-    set(&shared->buffer_ring_exhausted, own->buffer_ring_exhausted);
-    set(&shared->store_queue_full, own->store_queue_full);
-    set(&shared->blocks_complete, totals.gathers.blocks_complete);
-    set(&shared->blocks_given_up, totals.gathers.blocks_given_up);
-    set(&shared->memory_needed, totals.gathers.memory_needed);
-    set(&shared->last_datagram_ns, totals.last_datagram_ns);
+        told.drops[i] += totals.gathers.drops[i];
+    told.drops[DATAGRAM_DROP_MEMORY] = attribute_drops(receive, told.drops[DATAGRAM_DROP_MEMORY]);
+    told.disk_too_slow = receive->counters.disk_too_slow;
+    told.lost = totals.gathers.lost;
+    told.blocks_complete = totals.gathers.blocks_complete;
+    told.blocks_given_up = totals.gathers.blocks_given_up;
+    told.memory_needed = totals.gathers.memory_needed;
+    told.last_datagram_ns = totals.last_datagram_ns;
+    receive_shared_set(&receive->shared, &told);
 }
 
 static void publish(struct receive *receive, uint64_t now_ns)
 {
-    set(&receive->shared.turns, ++receive->counters.turns);
+    receive_shared_set_turns(&receive->shared, ++receive->counters.turns);
     if (!receive->changed || now_ns < receive->publish_ns)
         return;
     receive->changed = false;
     receive->publish_ns = now_ns + PUBLISH_NS;
     epochs_publish(receive->epochs, now_ns);
     publish_counters(receive);
+    if (receive->key_use != NULL)
+        key_use_note(receive->key_use, receive->key, receive->epochs, (uint8_t)receive->lane);
 }
 
 /* The thread. */
@@ -356,14 +345,25 @@ static void loop(struct receive *receive)
     publish_counters(receive);
 }
 
+/*
+ * The socket and the ring that can receive are out of the reach of all other threads, whose rings and system calls can
+ * write: a write to a UDP socket sends.
+ */
 static enum status open_ring(struct receive *receive)
 {
-    enum status status = ring_open(SUBMISSIONS, 2 * buffers_count(receive->buffers), &receive->ring);
+    const int kept[] = {receive->fd, doorbell_fd(receive->bell), doorbell_fd(receive->done_bell),
+                        doorbell_fd(receive->store_bell)};
+    enum status status = descriptors_separate(kept, sizeof kept / sizeof *kept);
+    if (status == STATUS_OK)
+        status = ring_prepare(SUBMISSIONS, 2 * buffers_count(receive->buffers), &receive->ring);
     if (status != STATUS_OK)
         return status;
     status = buffers_register(receive->buffers, &receive->ring);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK)
         log_error("io_uring: the buffers of lane %u can't be registered: %s", receive->lane, strerror(errno));
+    else
+        status = ring_seal(&receive->ring, RING_RECEIVES);
+    if (status != STATUS_OK) {
         ring_close(&receive->ring);
         return status;
     }
@@ -384,6 +384,7 @@ static void run(void *context)
         return;
     loop(receive);
     ring_close(&receive->ring);
+    descriptors_close(receive->fd);
 }
 
 /* Making and ending it. */
@@ -425,6 +426,18 @@ static enum status get_socket(struct receive *receive, const struct receive_setu
     return STATUS_OK;
 }
 
+static bool set_keys(struct receive *receive, const struct receive_setup *setup)
+{
+    if (setup->link_secret == NULL)
+        return true;
+    receive->key = linkkey_create(setup->link_secret);
+    if (setup->link_secret_next != NULL)
+        linkkey_add(receive->key, setup->link_secret_next, LIMIT_SYMBOL_SIZE);
+    epochs_set_sealed(receive->epochs);
+    receive->key_use = key_use_create(trust_count(setup->trust));
+    return receive->key_use != NULL;
+}
+
 enum status receive_create(const struct receive_setup *setup, struct receive **receive)
 {
     *receive = NULL;
@@ -450,8 +463,7 @@ enum status receive_create(const struct receive_setup *setup, struct receive **r
     if (status == STATUS_OK) {
         made->bell = doorbell_create();
         made->done_bell = doorbell_create();
-        made->key = setup->link_secret == NULL ? NULL : linkkey_create(setup->link_secret);
-        if (made->bell == NULL || made->done_bell == NULL || (setup->link_secret != NULL && made->key == NULL)) {
+        if (made->bell == NULL || made->done_bell == NULL || !set_keys(made, setup)) {
             log_error("lane %u can't be set up: %s", setup->lane, strerror(errno));
             status = STATUS_SYSTEM;
         }
@@ -476,6 +488,9 @@ enum status receive_start(struct receive *receive)
     worker_pin(receive->worker, receive->cpus, receive->lane);
     while (sem_wait(&receive->started) != 0)
         assert(errno == EINTR);
+    receive->separate = receive->start_status == STATUS_OK;
+    if (receive->separate)
+        descriptors_close(receive->fd);
     return receive->start_status;
 }
 
@@ -531,37 +546,25 @@ void receive_destroy(struct receive *receive)
         take_back(receive);
     }
     epochs_destroy(receive->epochs);
-    if (receive->fd >= 0)
+    if (receive->fd >= 0 && !receive->separate)
         close(receive->fd);
     buffers_destroy(receive->buffers);
     linkkey_destroy(receive->key);
+    key_use_destroy(receive->key_use);
     doorbell_destroy(receive->done_bell);
     doorbell_destroy(receive->bell);
     sem_destroy(&receive->started);
     free(receive);
 }
 
-static uint64_t get(const _Atomic uint64_t *shared)
-{
-    return atomic_load_explicit(shared, memory_order_relaxed);
-}
-
 void receive_counters(const struct receive *receive, struct receive_counters *counters)
 {
-    const struct shared_counters *shared = &receive->shared;
-    counters->datagrams = get(&shared->datagrams);
-    counters->lost = get(&shared->lost);
-    for (unsigned i = 0; i < DATAGRAM_DROP_COUNT; i++)
-        counters->drops[i] = get(&shared->drops[i]);
-    counters->kernel_socket_buffer = get(&shared->kernel_socket_buffer);
-    counters->buffer_ring_exhausted = get(&shared->buffer_ring_exhausted);
-    counters->store_queue_full = get(&shared->store_queue_full);
-    counters->disk_too_slow = get(&shared->disk_too_slow);
-    counters->blocks_complete = get(&shared->blocks_complete);
-    counters->blocks_given_up = get(&shared->blocks_given_up);
-    counters->memory_needed = get(&shared->memory_needed);
-    counters->last_datagram_ns = get(&shared->last_datagram_ns);
-    counters->turns = get(&shared->turns);
+    receive_shared_get(&receive->shared, counters);
+}
+
+const struct key_use *receive_key_use(const struct receive *receive)
+{
+    return receive->key_use;
 }
 
 struct doorbell *receive_done_bell(const struct receive *receive)

@@ -14,6 +14,7 @@
 #include "common/trust.h"
 #include "proto/datagram.h"
 #include "receiver/handover.h"
+#include "receiver/key_use.h"
 #include "receiver/progress.h"
 
 /*
@@ -33,14 +34,15 @@ struct receive_setup {
     const struct socket_address *address; /* of this lane; copied */
     int fd;                               /* a socket of the service manager's, taken, or -1: opens its own */
     unsigned lane;
-    uint64_t memory;                /* bytes for this lane */
-    const struct trust *trust;      /* borrowed */
-    const uint8_t *link_secret;     /* LINKKEY_SIZE bytes, copied; NULL without a link key */
-    struct queue *ready, *done;     /* borrowed; carry struct block */
-    size_t queue_capacity;          /* of both: most blocks that are out at a time */
-    struct doorbell *store_bell;    /* borrowed; rung after blocks were pushed to `ready` */
-    struct lane_progress *progress; /* borrowed */
-    const struct cpus *cpus;        /* borrowed; that of number `lane` is the thread's; NULL: none */
+    uint64_t memory;                 /* bytes for this lane */
+    const struct trust *trust;       /* borrowed */
+    const uint8_t *link_secret;      /* LINKKEY_SIZE bytes, copied; NULL without a link key */
+    const uint8_t *link_secret_next; /* likewise, a second one that is accepted as well; or NULL */
+    struct queue *ready, *done;      /* borrowed; carry struct block */
+    size_t queue_capacity;           /* of both: most blocks that are out at a time */
+    struct doorbell *store_bell;     /* borrowed; rung after blocks were pushed to `ready` */
+    struct lane_progress *progress;  /* borrowed */
+    const struct cpus *cpus;         /* borrowed; that of number `lane` is the thread's; NULL: none */
 };
 
 struct receive_counters {
@@ -82,6 +84,8 @@ struct doorbell *receive_done_bell(const struct receive *receive);
 
 /* Any thread; figures at most 100 ms old. */
 void receive_counters(const struct receive *receive, struct receive_counters *counters);
+/* Which link keys the senders use; NULL without one. Borrowed as long as the stage exists. Any thread. */
+const struct key_use *receive_key_use(const struct receive *receive);
 uint32_t receive_socket_buffer(const struct receive *receive); /* bytes granted */
 uint64_t receive_arena_size(const struct receive *receive);    /* bytes of each sender's main arena */
 /* What `memory` of a lane must be, so that the main arena of each of `senders` has `arena` bytes. */

@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "receiver/delivery.h"
 #include "receiver/ledger_partial.h"
+#include "receiver/release.h"
 #include "receiver/witness.h"
 
 struct list {
@@ -107,12 +108,106 @@ enum status recover_delivery(const struct intake *intake, struct ledger *ledger,
     if (status != STATUS_OK)
         return status;
     if (*delivered)
-        log_notice("%s/%s/%s: its interrupted delivery is finished", intake->path, delivery->channel,
-                   delivery->directory);
+        log_notice("%s/%s/" LOG_DELIVERED ": its interrupted delivery is finished", intake->path, delivery->channel,
+                   delivery->directory, log_delivered(delivery->directory));
     else
-        log_warning("%s/%s: was about to be delivered, and nothing of it is left in %s/.staging; it counts as not "
+        log_warning("%s/" LOG_NAME
+                    ": was about to be delivered, and nothing of it is left in %s/.staging; it counts as not "
                     "received",
                     delivery->channel, delivery->name, intake->path);
+    return STATUS_OK;
+}
+
+/* Renames the tree of what is held back, under another name when the recorded one was taken meanwhile. */
+static enum status finish_holding(const struct intake *intake, struct ledger *ledger, const char *tree,
+                                  struct ledger_held *held)
+{
+    if (exists(intake->quarantine_fd, held->place)) {
+        char wanted[IDENTITY_DELIVERED_NAME_SIZE];
+        unsigned suffix;
+        identity_delivered_name(held->delivery.sequence, held->delivery.sender_id, held->delivery.name, wanted);
+        if (!delivery_free_name(intake->quarantine_fd, wanted, 1, held->place, &suffix))
+            return STATUS_EXISTS;
+        enum status status = ledger_holding(ledger, held);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return durable_rename(intake->staging_fd, tree, intake->quarantine_fd, held->place);
+}
+
+static enum status attest_held(struct audit *audit, const struct ledger_held *held)
+{
+    struct audit_entry entry;
+    if (audit_was_recorded(audit, AUDIT_HELD, held->delivery.transfer_id))
+        return STATUS_OK;
+    witness_delivery(&entry, AUDIT_HELD, &held->delivery);
+    entry.detail = held->reason;
+    return audit_record(audit, &entry, 1);
+}
+
+/* As recover_delivery(), with the quarantine for the channel. */
+static enum status recover_holding(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                                   struct ledger_held *held, bool *is_held)
+{
+    const struct ledger_delivery *delivery = &held->delivery;
+    struct ledger_key key = {.sender_id = delivery->sender_id};
+    char tree[INTAKE_STAGING_NAME_SIZE];
+    char staged[INTAKE_STAGING_NAME_SIZE];
+    enum status status = STATUS_OK;
+    intake_tree_name(delivery->sender_id, delivery->transfer_id, tree);
+    intake_staging_name(delivery->sender_id, delivery->transfer_id, staged);
+    memcpy(key.transfer_id, delivery->transfer_id, TRANSFER_ID_SIZE);
+    *is_held = true;
+    if (held->kept == LEDGER_KEPT_NOTHING) {
+        status = attest(audit, AUDIT_VERIFIED, delivery);
+    } else if (exists(intake->staging_fd, tree)) {
+        status = attest(audit, AUDIT_VERIFIED, delivery);
+        if (status == STATUS_OK)
+            status = finish_holding(intake, ledger, tree, held);
+    } else if (exists(intake->staging_fd, staged)) {
+        status = durable_sync_directory(intake->quarantine_fd, NULL);
+    } else {
+        *is_held = exists(intake->quarantine_fd, held->place);
+    }
+    if (status == STATUS_OK && *is_held)
+        status = attest_held(audit, held);
+    if (status == STATUS_OK)
+        status = *is_held ? ledger_delivered(ledger, &key, 1)
+                          : ledger_publish_failed(ledger, delivery->sender_id, delivery->transfer_id);
+    return status;
+}
+
+enum status recover_held(const struct intake *intake, struct ledger *ledger, struct audit *audit,
+                         struct ledger_held *held, bool *attested, enum recover_end *end)
+{
+    enum status status = STATUS_OK;
+    bool is_held = true;
+    switch (held->state) {
+    case LEDGER_HOLDING:
+        status = recover_holding(intake, ledger, audit, held, &is_held);
+        *end = is_held ? RECOVER_HELD : RECOVER_FORGOTTEN;
+        break;
+    case LEDGER_RELEASING:
+        status = release_finish(intake, ledger, audit, held, attested);
+        *end = RECOVER_DELIVERED;
+        break;
+    case LEDGER_HELD:
+        *end = RECOVER_HELD;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        return status;
+    if (*end == RECOVER_DELIVERED)
+        log_notice("%s/%s/" LOG_DELIVERED ": its release from the quarantine is finished", intake->path,
+                   held->delivery.channel, held->delivery.directory, log_delivered(held->delivery.directory));
+    else if (*end == RECOVER_HELD)
+        log_notice("%s/.quarantine/" LOG_DELIVERED ": it is held back, as an interrupted run was about to do",
+                   intake->path, held->place, log_delivered(held->place));
+    else
+        log_warning("%s/" LOG_NAME
+                    ": was about to be held back, and nothing of it is left in %s/.staging; it counts as not "
+                    "received",
+                    held->delivery.channel, held->delivery.name, intake->path);
     return STATUS_OK;
 }
 
@@ -154,6 +249,13 @@ static void need_delivery(const struct ledger_delivery *delivery, void *context)
     intake_tree_name(delivery->sender_id, delivery->transfer_id, need(context));
 }
 
+static bool need_held(const struct ledger_held *held, void *context)
+{
+    if (held->state == LEDGER_HOLDING)
+        need_delivery(&held->delivery, context);
+    return true;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(a, b);
@@ -165,6 +267,8 @@ static enum status list_needed(struct ledger *ledger, struct needed *needed)
     struct ledger_key *keys;
     size_t count;
     enum status status = ledger_each_publishing(ledger, need_delivery, needed);
+    if (status == STATUS_OK)
+        status = ledger_each_held(ledger, need_held, needed);
     if (status == STATUS_OK)
         status = ledger_partial_keys(ledger, &keys, &count);
     if (status != STATUS_OK)
@@ -235,6 +339,53 @@ static enum status check_file_systems(const struct intake *intake)
     return status;
 }
 
+/* What was interrupted on its way into the quarantine or out of it. */
+struct held_list {
+    struct ledger_held *held;
+    size_t count, capacity;
+    bool failed;
+};
+
+static bool collect_held(const struct ledger_held *held, void *context)
+{
+    struct held_list *list = context;
+    if (held->state == LEDGER_HELD)
+        return true;
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity == 0 ? 16 : 2 * list->capacity;
+        struct ledger_held *grown = realloc(list->held, capacity * sizeof *grown);
+        if (grown == NULL) {
+            list->failed = true;
+            return false;
+        }
+        list->held = grown;
+        list->capacity = capacity;
+    }
+    list->held[list->count++] = *held;
+    return true;
+}
+
+static enum status recover_quarantine(const struct intake *intake, struct ledger *ledger, struct audit *audit)
+{
+    struct held_list list = {0};
+    enum status status = ledger_each_held(ledger, collect_held, &list);
+    if (status == STATUS_OK && list.failed)
+        status = status_from_errno(ENOMEM);
+    for (size_t i = 0; i < list.count && status == STATUS_OK; i++) {
+        struct ledger_held *held = &list.held[i];
+        enum recover_end end;
+        bool attested = false;
+        if (recover_held(intake, ledger, audit, held, &attested, &end) != STATUS_OK)
+            log_error("%s/.quarantine/" LOG_DELIVERED
+                      ": its way %s was interrupted and can't be finished now: %s; it waits and is "
+                      "tried again",
+                      intake->path, held->place, log_delivered(held->place),
+                      held->state == LEDGER_HOLDING ? "in" : "out", strerror(errno));
+    }
+    free(list.held);
+    return status;
+}
+
 enum status recover_run(const struct intake *intake, struct ledger *ledger, struct audit *audit)
 {
     struct list list = {0};
@@ -247,11 +398,14 @@ enum status recover_run(const struct intake *intake, struct ledger *ledger, stru
         struct ledger_delivery *delivery = &list.deliveries[i];
         bool delivered;
         if (recover_delivery(intake, ledger, audit, delivery, &delivered) != STATUS_OK)
-            log_error(
-                "%s/%s/%s: its delivery was interrupted and can't be finished now: %s; it waits and is tried again",
-                intake->path, delivery->channel, delivery->directory, strerror(errno));
+            log_error("%s/%s/" LOG_DELIVERED
+                      ": its delivery was interrupted and can't be finished now: %s; it waits and is tried again",
+                      intake->path, delivery->channel, delivery->directory, log_delivered(delivery->directory),
+                      strerror(errno));
     }
     free(list.deliveries);
+    if (status == STATUS_OK)
+        status = recover_quarantine(intake, ledger, audit);
     if (status == STATUS_OK)
         clear_staging(intake, ledger);
     return status;

@@ -11,6 +11,7 @@
 #include "common/statusfile.h"
 #include "common/units.h"
 #include "proto/identity.h"
+#include "receiver/report_held.h"
 
 enum { HEX_SIZE = 2 * CHAIN_ID_SIZE + 1 };
 #define HEARTBEAT_MISSING_NS (5 * CLOCK_SECOND_NS) /* five of them in a row */
@@ -296,7 +297,9 @@ void report_to_json(struct report *report, json_t *root)
     struct report_snapshot *snapshot = copy_shown(report);
     if (snapshot == NULL)
         return;
-    json_object_set_new(root, "transfers", transfers_json(snapshot));
+    json_t *transfers = transfers_json(snapshot);
+    report_held_to_json(&snapshot->facts.held, transfers, root);
+    json_object_set_new(root, "transfers", transfers);
     json_object_set_new(root, "alarms", alarms_json(snapshot));
 
     json_t *fec = json_object();
@@ -423,9 +426,11 @@ static void judge_transfers(const struct report *report, const struct report_sna
         health_clear(health, "transfers_never_seen");
 
     if (is_recent(snapshot->quarantined_ns, now_ns, QUARANTINE_RECENT_NS))
-        health_set(health, HEALTH_DEGRADED, "manifest_quarantined", realtime_ns,
-                   "a manifest was refused: read the reason in %s/.quarantine, then remove it from there",
-                   report->intake);
+        health_set(
+            health, HEALTH_DEGRADED, "manifest_quarantined", realtime_ns,
+            "a manifest or transfer was refused: read the reason in %s/.quarantine, or with \"diodecast quarantine "
+            "list\", then discard it",
+            report->intake);
     else
         health_clear(health, "manifest_quarantined");
 }
@@ -475,13 +480,34 @@ static void judge_senders(const struct report *report, const struct report_snaps
         if (age_ns(since_ns, now_ns) > HEARTBEAT_MISSING_NS)
             silent = sender;
     }
-    if (heard && silent != NULL)
+    if (heard && silent != NULL && is_recent(silent->recorded_ns, now_ns, HEARTBEAT_MISSING_NS))
+        health_set(health, HEALTH_DEGRADED, "heartbeat_missing", realtime_ns,
+                   "nothing new has been heard of sender %08x for more than %u seconds, but heartbeats come that are "
+                   "older: somebody repeats recordings on the link, find out who has access to it",
+                   silent->sender_id, (unsigned)(HEARTBEAT_MISSING_NS / CLOCK_SECOND_NS));
+    else if (heard && silent != NULL)
         health_set(health, HEALTH_DEGRADED, "heartbeat_missing", realtime_ns,
                    "sender %08x has not been heard for more than %u seconds: is it running, and is the link up? If it "
                    "is retired, remove its key from trusted_keys and restart the receiver",
                    silent->sender_id, (unsigned)(HEARTBEAT_MISSING_NS / CLOCK_SECOND_NS));
     else
         health_clear(health, "heartbeat_missing");
+}
+
+/* What comes was sent some time ago: something on the way holds it back, or plays back what it recorded. */
+static void judge_delay(const struct report_snapshot *snapshot, struct health *health, int64_t realtime_ns)
+{
+    const struct report_sender *late = NULL;
+    for (unsigned i = 0; i < snapshot->sender_count; i++)
+        if (late == NULL || snapshot->senders[i].lag_ns > late->lag_ns)
+            late = &snapshot->senders[i];
+    if (late != NULL && late->lag_ns > 0)
+        health_set(health, HEALTH_DEGRADED, "heartbeat_delayed", realtime_ns,
+                   "the clock in the heartbeats of sender %08x is %lld seconds behind what it was: unless it was set "
+                   "back there, something on the link holds everything back; compare the clocks of both sides",
+                   late->sender_id, (long long)(late->lag_ns / (int64_t)CLOCK_SECOND_NS));
+    else
+        health_clear(health, "heartbeat_delayed");
 }
 
 void report_health(struct report *report, struct health *health, uint64_t now_ns, int64_t realtime_ns)
@@ -491,8 +517,10 @@ void report_health(struct report *report, struct health *health, uint64_t now_ns
         return;
     judge_disk(report, snapshot, health, now_ns, realtime_ns);
     judge_transfers(report, snapshot, health, now_ns, realtime_ns);
+    report_held_health(&snapshot->facts.held, report->intake, health, realtime_ns);
     judge_chains(snapshot, health, realtime_ns);
     judge_senders(report, snapshot, health, now_ns, realtime_ns);
+    judge_delay(snapshot, health, realtime_ns);
     free(snapshot);
 }
 

@@ -93,9 +93,11 @@ struct report_sender {
     uint64_t epoch, baseline, newest_sequence, settled_sequence;
     uint64_t queue_depth, queue_bytes, rate_bits_per_second;
     uint32_t in_flight;
-    uint64_t heard_ns;   /* monotonic, of the last heartbeat; 0: none since the start */
-    int64_t heard_at_ns; /* CLOCK_REALTIME of the same */
-    int64_t offset_ns;   /* the sender's clock minus ours */
+    uint64_t heard_ns;    /* monotonic, of the last heartbeat; 0: none since the start */
+    int64_t heard_at_ns;  /* CLOCK_REALTIME of the same */
+    uint64_t recorded_ns; /* monotonic, when one came that is not newer than others before; 0: never */
+    int64_t lag_ns;       /* of its clock; vigil.h */
+    int64_t offset_ns;    /* the sender's clock minus ours */
 };
 
 struct report_snapshot {

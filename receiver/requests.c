@@ -15,7 +15,7 @@
 #include "common/log.h"
 #include "common/mailbox.h"
 #include "common/request.h"
-#include "receiver/acceptance.h"
+#include "receiver/errand.h"
 
 enum { EVENTS_SIZE = 4096, RETRY_MS = 5000 };
 
@@ -27,14 +27,14 @@ struct requests {
     uv_timer_t retry;
     uv_work_t work;
     unsigned holds;       /* handles that are not closed yet, and the worker */
-    struct mailbox *done; /* struct acceptance, back from the store */
+    struct mailbox *done; /* struct errand, back from the store */
     struct store *store;  /* NULL: not taking requests up */
     bool due;             /* something may wait in the directory */
     bool working;         /* a worker is at the directory, and has what follows */
     bool is_out;          /* one is with the store */
 
-    struct acceptance *decision; /* to be answered; NULL: none */
-    struct acceptance *taken;    /* for the store; NULL: none waits */
+    struct errand *decision; /* to be answered; NULL: none */
+    struct errand *taken;    /* for the store; NULL: none waits */
     bool failed;
 };
 
@@ -70,13 +70,14 @@ static bool refuse(const struct requests *requests, const struct request *reques
     return put_answer(requests, request, answer);
 }
 
-static bool answer(const struct requests *requests, const struct acceptance *acceptance)
+static bool answer(const struct requests *requests, const struct errand *errand)
 {
-    char *text = acceptance_answer(acceptance);
+    char *text = errand_answer(errand);
     assert(text != NULL);
-    log_notice("%s asked to accept a loss (%s): %s", acceptance->request.requester, acceptance->request.reason,
-               acceptance->message);
-    bool good = put_answer(requests, &acceptance->request, text);
+    if (errand->request.kind == REQUEST_ACCEPT_LOSS)
+        log_notice("%s asked to accept a loss (%s): %s", errand->request.requester, errand->request.reason,
+                   errand->message);
+    bool good = put_answer(requests, &errand->request, text);
     free(text);
     return good;
 }
@@ -94,11 +95,11 @@ static bool take(struct requests *requests)
             log_error("operators' requests can't be read: %s", strerror(errno));
             return false;
         }
-        if (request.kind != REQUEST_ACCEPT_LOSS)
-            good = refuse(requests, &request, "the receiver only takes the acceptance of losses");
+        if (request.kind == REQUEST_REPLAY)
+            good = refuse(requests, &request, "the sender replays, not the receiver");
         else if (request.dry_run)
             good = refuse(requests, &request, "the acceptance of a loss can't be tried");
-        else if ((requests->taken = acceptance_create(&request)) == NULL)
+        else if ((requests->taken = errand_create(&request)) == NULL)
             good = refuse(requests, &request, "memory is short");
         if (requests->taken == NULL)
             request_deinit(&request);
@@ -111,7 +112,7 @@ static void work(uv_work_t *work)
 {
     struct requests *requests = work->data;
     requests->failed = requests->decision != NULL && !answer(requests, requests->decision);
-    acceptance_destroy(requests->decision);
+    errand_destroy(requests->decision);
     requests->decision = NULL;
     request_expire(requests->directory_fd, clock_realtime_ns());
     if (!requests->failed)
@@ -119,10 +120,10 @@ static void work(uv_work_t *work)
 }
 
 /* Any thread. */
-static void on_done(struct acceptance *acceptance)
+static void on_done(struct errand *errand)
 {
-    struct requests *requests = acceptance->context;
-    mailbox_post(requests->done, &acceptance->entry);
+    struct requests *requests = errand->context;
+    mailbox_post(requests->done, &errand->entry);
     uv_async_send(&requests->decided);
 }
 
@@ -130,7 +131,7 @@ static void let_go(struct requests *requests)
 {
     if (--requests->holds > 0)
         return;
-    acceptance_destroy(requests->taken);
+    errand_destroy(requests->taken);
     mailbox_destroy(requests->done);
     close(requests->directory_fd);
     close(requests->inotify_fd);
@@ -162,18 +163,18 @@ static void on_retry(uv_timer_t *timer)
 static void after_work(uv_work_t *work, int result)
 {
     struct requests *requests = work->data;
-    struct acceptance *acceptance = requests->taken;
+    struct errand *errand = requests->taken;
     (void)result;
     requests->working = false;
     if (requests->store != NULL) {
         if (requests->failed)
             uv_timer_start(&requests->retry, on_retry, RETRY_MS, 0);
-        if (acceptance != NULL) {
-            acceptance->done = on_done;
-            acceptance->context = requests;
+        if (errand != NULL) {
+            errand->done = on_done;
+            errand->context = requests;
             requests->taken = NULL;
             requests->is_out = true;
-            store_accept_loss(requests->store, acceptance);
+            store_carry_out(requests->store, errand);
         }
         start(requests);
     }
@@ -182,15 +183,15 @@ static void after_work(uv_work_t *work, int result)
 
 static void take_decision(struct requests *requests)
 {
-    struct acceptance *acceptance = (struct acceptance *)mailbox_take(requests->done);
-    if (acceptance == NULL)
+    struct errand *errand = (struct errand *)mailbox_take(requests->done);
+    if (errand == NULL)
         return;
     requests->is_out = false;
     requests->due = true;
-    if (acceptance->decided)
-        requests->decision = acceptance;
+    if (errand->decided)
+        requests->decision = errand;
     else
-        acceptance_destroy(acceptance);
+        errand_destroy(errand);
 }
 
 static void on_decided(uv_async_t *async)
@@ -277,7 +278,7 @@ void requests_destroy(struct requests *requests)
     take_decision(requests);
     if (!requests->working && requests->decision != NULL) {
         (void)answer(requests, requests->decision);
-        acceptance_destroy(requests->decision);
+        errand_destroy(requests->decision);
         requests->decision = NULL;
     }
     uv_close((uv_handle_t *)&requests->poll, on_closed);

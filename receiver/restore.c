@@ -159,6 +159,8 @@ static bool restore_one(const struct restore *restore, const struct ledger_key *
     struct replay replay = {.restore = restore, .assembly = say_again(restore, &partial, now_ns)};
     ledger_partial_deinit(&partial);
     struct assembly *assembly = replay.assembly;
+    if (assembly != NULL && partial.first_seen_ns != 0)
+        assembly->first_seen_ns = partial.first_seen_ns;
     if (assembly == NULL || assembly->state == ASSEMBLY_CLOSED)
         return assembly != NULL;
     keeper_adopt(restore->keeper, assembly);
@@ -171,13 +173,13 @@ static bool restore_one(const struct restore *restore, const struct ledger_key *
     writer_restore(restore->writer, assembly, replay.small_size,
                    intake_is_staged(restore->intake, key->sender_id, key->transfer_id));
     if (status != STATUS_OK || replay.corrupt) {
-        log_warning("%s/%s: its record in the ledger can't be read; it is given up and must be sent again",
+        log_warning("%s/" LOG_NAME ": its record in the ledger can't be read; it is given up and must be sent again",
                     assembly->channel, assembly->name);
         catalog_close(restore->catalog, assembly, CATALOG_FAILED);
         return true;
     }
     if (assembly->announced)
-        log_info("%s/%s goes on: %llu of %llu bytes are held from before the restart", assembly->channel,
+        log_info("%s/" LOG_NAME " goes on: %llu of %llu bytes are held from before the restart", assembly->channel,
                  assembly->name, (unsigned long long)assembly->held_bytes, (unsigned long long)assembly->total_bytes);
     catalog_restored(restore->catalog, assembly);
     return true;

@@ -10,15 +10,20 @@
 #include "common/digest.h"
 #include "common/log.h"
 #include "proto/ticket.h"
+#include "receiver/ledger_beat.h"
 #include "receiver/ledger_loss.h"
 
 #define STORE_INTERVAL_NS CLOCK_SECOND_NS
+#define BEAT_INTERVAL_NS \
+    (30 * CLOCK_SECOND_NS) /* so much of what was recorded of an epoch may pass for new after a crash */
 
 struct sender {
     uint32_t id;
     uint64_t heard_ns;
     int64_t heard_at_ns;
     struct message_heartbeat beat;
+    struct vigil vigil;
+    uint64_t beat_stored_ns;
     struct extents healing; /* numbers of the current chain that it is going to repeat */
     struct extents shown;   /* while a snapshot is filled: numbers that stand in another list */
 };
@@ -83,6 +88,13 @@ static void load_chain(const struct ledger_chain *chain, void *context)
         progress_confirm_epoch(senders->progress, chain->sender_id, chain->epoch);
 }
 
+static void load_beat(uint32_t sender_id, const struct vigil_beat *beat, void *context)
+{
+    struct sender *sender = find_or_add(context, sender_id);
+    if (sender != NULL)
+        vigil_restore(&sender->vigil, beat);
+}
+
 static void load_sequence(uint64_t sequence, void *context)
 {
     struct senders *senders = context;
@@ -115,7 +127,8 @@ static void load_sequences(const struct knowledge_chain *chain, void *context)
 
 static bool load(struct senders *senders)
 {
-    if (ledger_each_chain(senders->ledger, load_chain, senders) != STATUS_OK)
+    if (ledger_each_chain(senders->ledger, load_chain, senders) != STATUS_OK ||
+        ledger_each_beat(senders->ledger, load_beat, senders) != STATUS_OK)
         return false;
     knowledge_each_chain(senders->knowledge, load_sequences, senders);
     return senders->status == STATUS_OK && ledger_each_alarm(senders->ledger, load_alarm, senders) == STATUS_OK;
@@ -174,34 +187,38 @@ static struct ledger_chain to_store(const struct knowledge_chain *chain)
 
 /*
  * A receiver that is killed now would take a later heartbeat for the first one, and never know what was lost between
- * them. So the baseline does not wait for its turn on the publish thread, once in the life of a chain; where the ledger
- * does not take it, it is tried again from there.
+ * them; and it would listen to recordings of the epoch before, after it has published what came in this one. So neither
+ * the baseline nor a new epoch waits for its turn on the publish thread, once in the life of a chain and of a run of
+ * the sender; where the ledger does not take it, it is tried again from there.
  */
-static void store_baseline(struct senders *senders, const uint8_t *chain_id)
+static void store_at_once(struct senders *senders, const uint8_t *chain_id)
 {
     const struct ledger_chain chain = to_store(knowledge_find(senders->knowledge, chain_id));
     if (ledger_store_chain(senders->ledger, &chain) != STATUS_OK)
-        log_warning("sender %08x: where its numbers begin for us can't be recorded yet", chain.sender_id);
+        log_warning("sender %08x: where its numbers and its new run begin for us can't be recorded yet",
+                    chain.sender_id);
 }
 
 void senders_heartbeat(struct senders *senders, const struct message_heartbeat *beat, uint64_t now_ns)
 {
     struct sender *sender = find_or_add(senders, beat->sender_id);
     const struct knowledge_chain *before = knowledge_find(senders->knowledge, beat->chain_id);
-    bool had_baseline = before != NULL && before->has_baseline;
+    bool is_known = before != NULL && before->has_baseline && before->epoch == beat->epoch;
     if (sender == NULL || !knowledge_heartbeat(senders->knowledge, beat, now_ns))
         return;
-    if (!had_baseline)
-        store_baseline(senders, beat->chain_id);
+    if (!is_known)
+        store_at_once(senders, beat->chain_id);
     progress_confirm_epoch(senders->progress, beat->sender_id, beat->epoch);
     if (sender->heard_ns == 0 || sender->beat.epoch != beat->epoch)
         senders->store_ns = 0;
-    /* Late repetitions of older beats would turn the figures back. */
-    if (sender->heard_ns != 0 && sender->beat.epoch == beat->epoch && sender->beat.beat >= beat->beat)
+    /* Late or recorded ones would turn the figures back. */
+    const struct vigil_beat heard = {
+        .epoch = beat->epoch, .beat = beat->beat, .time_ns = beat->time_ns, .at_ns = clock_realtime_ns()};
+    if (!vigil_take(&sender->vigil, &heard, now_ns))
         return;
     sender->beat = *beat;
     sender->heard_ns = now_ns;
-    sender->heard_at_ns = clock_realtime_ns();
+    sender->heard_at_ns = heard.at_ns;
     extents_deinit(&sender->healing);
     for (uint32_t i = 0; i < beat->healing_count; i++)
         (void)extents_add(&sender->healing, beat->healing[i].first, beat->healing[i].last + 1, LIMIT_HEALING_RANGES);
@@ -270,6 +287,32 @@ static void store_chain(const struct knowledge_chain *chain, void *context)
 }
 
 /* Publish thread. */
+static enum status record_beat(struct publish_job *job, struct ledger *ledger)
+{
+    return ledger_store_beat(ledger, job->sender_id, &job->beat);
+}
+
+static void store_beats(struct senders *senders, struct publish *publish, uint64_t now_ns, bool all)
+{
+    static const uint8_t no_id[TRANSFER_ID_SIZE];
+    struct publish_facts facts;
+    publish_facts(publish, &facts);
+    for (size_t i = 0; i < senders->count && !facts.ledger_failed; i++) {
+        struct sender *sender = &senders->list[i];
+        if (sender->heard_ns == 0 || sender->heard_ns == sender->beat_stored_ns ||
+            (!all && sender->beat_stored_ns != 0 && now_ns < sender->beat_stored_ns + BEAT_INTERVAL_NS))
+            continue;
+        struct publish_job *job = publish_job_create(PUBLISH_RECORD, sender->id, no_id);
+        if (job == NULL)
+            return;
+        job->record = record_beat;
+        job->beat = sender->vigil.newest;
+        publish_post(publish, job);
+        sender->beat_stored_ns = sender->heard_ns;
+    }
+}
+
+/* Publish thread. */
 static enum status record_alarm(struct publish_job *job, struct ledger *ledger)
 {
     const struct knowledge_alarm *alarm = &job->alarm;
@@ -331,9 +374,46 @@ static void store_alarms(struct senders *senders, struct publish *publish)
     }
 }
 
+/* Publish thread. */
+static enum status record_had(struct publish_job *job, struct ledger *ledger)
+{
+    struct ledger_write_off range = {.first = job->alarm.first, .last = job->alarm.last};
+    memcpy(range.chain_id, job->alarm.chain_id, CHAIN_ID_SIZE);
+    return ledger_write_off(ledger, &range, 1, NULL, 0, "diodecast-receiver",
+                            "its transfer was delivered under another number", job->alarm.at_ns);
+}
+
+void senders_had(struct senders *senders, struct publish *publish, uint32_t sender_id, const struct opening *opening)
+{
+    const struct manifest_head *head = manifest_reader_head(opening->reader);
+    uint8_t hash[SHA256_SIZE];
+    digest_once(opening->message.body, opening->message.body_size, hash);
+    /* A rollback that is not recorded yet would void what is recorded before it. */
+    store_alarms(senders, publish);
+    (void)knowledge_add(senders->knowledge, sender_id, head->chain_id, head->sequence, true);
+    claim(senders, head->chain_id, head->sequence, hash, true);
+    struct knowledge_alarm had = {
+        .sender_id = sender_id, .first = head->sequence, .last = head->sequence, .at_ns = clock_realtime_ns()};
+    memcpy(had.chain_id, head->chain_id, CHAIN_ID_SIZE);
+    post_alarm(publish, &had, record_had);
+    log_notice("sender %08x: sequence %llu is %s/" LOG_NAME ", which was delivered under another number before",
+               sender_id, (unsigned long long)head->sequence, head->channel, head->name);
+    const struct audit_entry entry = {.event = AUDIT_SEEN,
+                                      .sender_id = sender_id,
+                                      .chain_id = head->chain_id,
+                                      .sequence = head->sequence,
+                                      .transfer_id = head->transfer_id,
+                                      .manifest_hash = hash,
+                                      .channel = head->channel,
+                                      .name = head->name,
+                                      .detail = "it was delivered under another number before"};
+    audit_note(senders->audit, &entry);
+}
+
 void senders_finish(struct senders *senders, struct publish *publish)
 {
     senders->store_ns = 0;
+    store_beats(senders, publish, 0, true);
     senders_store(senders, publish, 0);
 }
 
@@ -344,6 +424,7 @@ void senders_store(struct senders *senders, struct publish *publish, uint64_t no
         return;
     senders->store_ns = now_ns + STORE_INTERVAL_NS;
     senders->publish = publish;
+    store_beats(senders, publish, now_ns, false);
     knowledge_each_chain(senders->knowledge, store_chain, senders);
 }
 
@@ -432,6 +513,8 @@ static void fill_sender(struct senders *senders, const struct sender *sender, en
                                   .rate_bits_per_second = sender->beat.rate_bits_per_second,
                                   .in_flight = sender->beat.in_flight_count,
                                   .heard_ns = sender->heard_ns,
+                                  .recorded_ns = sender->vigil.recorded_ns,
+                                  .lag_ns = sender->vigil.lag_ns,
                                   .heard_at_ns = sender->heard_at_ns,
                                   .offset_ns = sender->beat.time_ns - sender->heard_at_ns};
     memcpy(out->chain_id, chain->chain_id, CHAIN_ID_SIZE);

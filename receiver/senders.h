@@ -12,6 +12,7 @@
 #include "receiver/config.h"
 #include "receiver/knowledge.h"
 #include "receiver/ledger.h"
+#include "receiver/opening.h"
 #include "receiver/progress.h"
 #include "receiver/publish.h"
 #include "receiver/report.h"
@@ -30,6 +31,9 @@ void senders_heartbeat(struct senders *senders, const struct message_heartbeat *
 /* A manifest was bound, now or in an earlier run; looks whether it contradicts what was signed before. False when its
  * number can't be noted because the chain has too many gaps. */
 bool senders_manifest(struct senders *senders, const struct assembly *assembly);
+/* A transfer that was delivered has a second number (renumber.h), which is not missing: recorded, by a job for
+ * `publish`, like a loss that was accepted. */
+void senders_had(struct senders *senders, struct publish *publish, uint32_t sender_id, const struct opening *opening);
 /* Whether the sender said that it will repeat this number of its current chain by itself. */
 bool senders_are_healing(const struct senders *senders, uint32_t sender_id,
                          const uint8_t chain_id[static CHAIN_ID_SIZE], uint64_t sequence);

@@ -4,8 +4,12 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/log.h"
+#include "common/sandbox.h"
 #include "common/statusfile.h"
 #include "common/units.h"
+#include "proto/identity.h"
+#include "receiver/report.h"
 #include "receiver/store.h"
 
 #define RECENT_NS (60 * CLOCK_SECOND_NS) /* how long something that happened is a reason after the last time */
@@ -26,21 +30,24 @@ enum watched {
 
 struct status_board {
     const struct config *config;
+    const struct keys *keys;
     struct statusfile *file;
     struct health *health;
     uint64_t started_ns;
+    bool key_is_unused; /* the old link key, as last told */
     struct {
         uint64_t value;
         uint64_t grew_ns; /* 0: never */
     } watched[WATCHED_COUNT];
 };
 
-struct status_board *status_board_create(const struct config *config, uint64_t now_ns)
+struct status_board *status_board_create(const struct config *config, const struct keys *keys, uint64_t now_ns)
 {
     struct status_board *board = calloc(1, sizeof *board);
     if (board == NULL)
         return NULL;
     board->config = config;
+    board->keys = keys;
     board->started_ns = now_ns;
     board->file = statusfile_create(config->status);
     board->health = health_create();
@@ -82,6 +89,52 @@ static json_t *drops_json(const struct receive_counters *counters)
     set_count(drops, "store_queue_full", counters->store_queue_full);
     set_count(drops, "disk_too_slow", counters->disk_too_slow);
     return drops;
+}
+
+/* One of the two link keys, and who uses it. */
+static json_t *link_key_json(const struct key_use_entry uses[], size_t count, unsigned secret, uint64_t now_ns,
+                             int64_t realtime_ns)
+{
+    uint64_t last_ns = 0;
+    json_t *key = json_object();
+    json_t *senders = json_array();
+    for (size_t i = 0; i < count; i++) {
+        char text[SENDER_ID_TEXT_SIZE];
+        if (uses[i].secret != secret)
+            continue;
+        identity_sender_text(uses[i].sender_id, text);
+        json_array_append_new(senders, json_string(text));
+        last_ns = uses[i].last_ns > last_ns ? uses[i].last_ns : last_ns;
+    }
+    if (last_ns != 0)
+        set_time(key, "last_used_at", realtime_ns - (int64_t)(now_ns - last_ns));
+    else
+        json_object_set_new(key, "last_used_at", json_null());
+    json_object_set_new(key, "senders", senders);
+    return key;
+}
+
+/* While there are two link keys the operator waits for the moment when no sender uses the first any more. */
+static json_t *link_keys_json(struct status_board *board, struct pipeline *pipeline,
+                              const struct pipeline_counters *counters, uint64_t now_ns, int64_t realtime_ns)
+{
+    struct key_use_entry uses[REPORT_SENDERS];
+    if (board->config->link_key == NULL)
+        return json_null();
+    size_t count = pipeline_key_uses(pipeline, uses, REPORT_SENDERS);
+    bool unused = board->config->link_key_next != NULL && count == counters->senders;
+    for (size_t i = 0; i < count; i++)
+        unused = unused && uses[i].secret != 0;
+    if (unused && !board->key_is_unused)
+        log_notice("all trusted senders use the link key of key_next: make that the key, and remove key_next");
+    board->key_is_unused = unused;
+    json_t *keys = json_object();
+    json_object_set_new(keys, "key", link_key_json(uses, count, 0, now_ns, realtime_ns));
+    json_object_set_new(keys, "key_next",
+                        board->config->link_key_next == NULL ? json_null()
+                                                             : link_key_json(uses, count, 1, now_ns, realtime_ns));
+    json_object_set_new(keys, "key_is_unused", json_boolean(unused));
+    return keys;
 }
 
 static json_t *link_json(const struct status_board *board, const struct pipeline_counters *counters,
@@ -253,11 +306,18 @@ void status_board_write(struct status_board *board, struct pipeline *pipeline, c
     judge_socket(board, &counters, now_ns, realtime_ns);
     judge_setup(board, &counters, now_ns, realtime_ns);
     judge_heartbeat(board, store, now_ns, realtime_ns);
+    if (!sandbox_is_on())
+        health_set(board->health, HEALTH_DEGRADED, "sandbox_off", realtime_ns, "%s", SANDBOX_OFF_ACTION);
+    json_object_set_new(root, "sandbox", json_string(sandbox_is_on() ? "on" : "off"));
+    keys_health(board->keys, board->health, realtime_ns);
     if (store != NULL)
         store_health(store, board->health, realtime_ns);
     health_to_json(board->health, root);
-    json_object_set_new(root, "link", link_json(board, &counters, store, now_ns, realtime_ns));
+    json_t *link = link_json(board, &counters, store, now_ns, realtime_ns);
+    json_object_set_new(link, "keys", link_keys_json(board, pipeline, &counters, now_ns, realtime_ns));
+    json_object_set_new(root, "link", link);
     json_object_set_new(root, "memory", memory_json(&counters));
+    keys_to_json(board->keys, root, realtime_ns);
     if (store != NULL)
         store_to_json(store, root, realtime_ns);
     add_given_up(root, counters.lanes.blocks_given_up);

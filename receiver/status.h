@@ -5,13 +5,14 @@
 #include <stdint.h>
 
 #include "receiver/config.h"
+#include "receiver/keys.h"
 #include "receiver/pipeline.h"
 
 /* The receiver's status file and what it says of its health. Control thread. */
 struct status_board;
 
-/* `config` is borrowed. NULL when out of memory. */
-struct status_board *status_board_create(const struct config *config, uint64_t now_ns);
+/* Borrowed. NULL when out of memory. */
+struct status_board *status_board_create(const struct config *config, const struct keys *keys, uint64_t now_ns);
 void status_board_destroy(struct status_board *board); /* NULL allowed */
 
 /* Writes the status file. `state` is "running" or "stopping". */

@@ -16,11 +16,12 @@
 #include "common/mailbox.h"
 #include "common/ring.h"
 #include "common/worker.h"
-#include "receiver/acceptance.h"
 #include "receiver/catalog.h"
 #include "receiver/checkpoint.h"
 #include "receiver/decode.h"
+#include "receiver/errand.h"
 #include "receiver/intake.h"
+#include "receiver/policy.h"
 #include "receiver/progress.h"
 #include "receiver/publish.h"
 #include "receiver/recover.h"
@@ -43,7 +44,7 @@ struct store {
     struct mailbox *results;
     struct checkpoint *checkpoint;
     struct mailbox *checkpoints; /* its results */
-    struct mailbox *requests;    /* struct acceptance */
+    struct mailbox *requests;    /* struct errand */
     struct report *report;
     struct lane_progress *progress;
     struct doorbell *bell;
@@ -51,6 +52,7 @@ struct store {
     sem_t started;
     enum status start_status;
     atomic_bool stopping;
+    _Atomic uint64_t turns;
 
     pthread_mutex_t mutex;
     void (*notify)(void *context); /* under the mutex */
@@ -58,10 +60,13 @@ struct store {
 
     /* The thread's own. */
     const struct trust *trust;
+    struct policy_slot *policies;
+    const char *state_directory;
     struct ledger *ledger;
     struct audit *audit;
     enum config_tickets tickets;
     struct room_limits limits;
+    struct bounds bounds;
     size_t hash_memory;
     struct store_lane lanes[LIMIT_LANES];
     const struct cpus *cpus;
@@ -184,7 +189,7 @@ static bool take_requests(struct store *store)
     struct mailbox_entry *entry;
     bool any = false;
     while ((entry = mailbox_take(store->requests)) != NULL) {
-        transfers_accept_loss(store->transfers, (struct acceptance *)entry, clock_monotonic_ns());
+        transfers_carry_out(store->transfers, (struct errand *)entry, clock_monotonic_ns());
         any = true;
     }
     return any;
@@ -264,10 +269,12 @@ static void wait_for_hashes(struct store *store)
 
 static enum status set_up(struct store *store)
 {
-    enum status status = ring_open(RING_ENTRIES, 2 * WRITER_OPERATIONS, &store->ring);
+    enum status status = ring_open(RING_ENTRIES, 2 * WRITER_OPERATIONS, RING_WRITES, &store->ring);
     if (status != STATUS_OK)
         return status;
     struct transfers_setup setup = {.trust = store->trust,
+                                    .policies = store->policies,
+                                    .state_directory = store->state_directory,
                                     .ledger = store->ledger,
                                     .audit = store->audit,
                                     .tickets = store->tickets,
@@ -276,6 +283,7 @@ static enum status set_up(struct store *store)
                                     .progress = store->progress,
                                     .checkpoint = store->checkpoint,
                                     .limits = store->limits,
+                                    .bounds = store->bounds,
                                     .lane_count = store->lane_count,
                                     .cpus = store->cpus,
                                     .hash_memory = store->hash_memory,
@@ -303,6 +311,7 @@ static void run(void *context)
     for (;;) {
         /* Read before the queues, so that what was pushed before the stop is still stored. */
         bool stop = atomic_load(&store->stopping);
+        atomic_store_explicit(&store->turns, store->turns + 1, memory_order_relaxed);
         bool busy = take_blocks(store);
         busy |= take_results(store);
         busy |= take_requests(store);
@@ -346,9 +355,29 @@ static void destroy(struct store *store)
     free(store);
 }
 
+/* Publish thread. */
+static bool is_held_back(void *context, uint32_t sender_id, int64_t first_seen_ns,
+                         const struct manifest_reader *manifest, char reason[static HELD_REASON_SIZE])
+{
+    struct policy_slot *policies = context;
+    const struct policy *policy = policy_slot_take(policies);
+    enum policy_verdict verdict = policy_judge(policy, sender_id, first_seen_ns, manifest, reason);
+    policy_slot_put(policies, policy);
+    return verdict == POLICY_HOLD;
+}
+
+static enum status start_publishing(struct store *store, const struct config *config)
+{
+    struct held_setup hold = {.rule = store->policies != NULL ? is_held_back : NULL,
+                              .context = store->policies,
+                              .bytes = config->quarantine,
+                              .age_ns = config->quarantine_age_ns};
+    return publish_start(&store->intake, store->ledger, store->audit, &hold, store->results, &store->publish);
+}
+
 enum status store_start(const struct config *config, const struct trust *trust, struct ledger *ledger,
-                        struct audit *audit, const struct store_lane lanes[], unsigned lane_count,
-                        struct doorbell *bell, struct lane_progress *progress, struct store **out)
+                        struct audit *audit, struct policy_slot *policies, const struct store_lane lanes[],
+                        unsigned lane_count, struct doorbell *bell, struct lane_progress *progress, struct store **out)
 {
     *out = NULL;
     assert(lane_count >= 1 && lane_count <= LIMIT_LANES);
@@ -357,12 +386,15 @@ enum status store_start(const struct config *config, const struct trust *trust, 
         return status_from_errno(ENOMEM);
     store->intake = (struct intake){.fd = -1, .staging_fd = -1, .quarantine_fd = -1};
     store->trust = trust;
+    store->policies = policies;
+    store->state_directory = config->state;
     store->ledger = ledger;
     store->tickets = config->tickets;
     store->cpus = &config->cpus;
     store->limits = (struct room_limits){.staging = config->staging == 0 ? UINT64_MAX : config->staging,
                                          .reserve = config->reserve,
                                          .max_open = config->max_open == 0 ? CATALOG_OPEN : config->max_open};
+    store->bounds = config->bounds.size == 0 ? bounds_none : config->bounds;
     store->hash_memory = (size_t)config->memory / HASH_SHARE;
     store->audit = audit;
     memcpy(store->lanes, lanes, lane_count * sizeof *lanes);
@@ -385,7 +417,7 @@ enum status store_start(const struct config *config, const struct trust *trust, 
         }
     }
     if (status == STATUS_OK)
-        status = publish_start(&store->intake, ledger, audit, store->results, &store->publish);
+        status = start_publishing(store, config);
     if (status == STATUS_OK) {
         publish_set_recheck(store->publish, config->recheck_bytes_per_s);
         status = checkpoint_start(&store->intake, ledger, store->checkpoints, &store->checkpoint);
@@ -424,7 +456,7 @@ void store_stop(struct store *store)
     while (store->checkpoints != NULL && (late = mailbox_take(store->checkpoints)) != NULL)
         checkpoint_job_destroy((struct checkpoint_job *)late);
     while (store->requests != NULL && (late = mailbox_take(store->requests)) != NULL)
-        ((struct acceptance *)late)->done((struct acceptance *)late);
+        ((struct errand *)late)->done((struct errand *)late);
     transfers_destroy(store->transfers);
     destroy(store);
 }
@@ -440,9 +472,14 @@ enum status store_recover(const struct config *config, struct ledger *ledger, st
     return status;
 }
 
-void store_accept_loss(struct store *store, struct acceptance *acceptance)
+uint64_t store_turns(const struct store *store)
 {
-    mailbox_post(store->requests, &acceptance->entry);
+    return atomic_load_explicit(&store->turns, memory_order_relaxed);
+}
+
+void store_carry_out(struct store *store, struct errand *errand)
+{
+    mailbox_post(store->requests, &errand->entry);
 }
 
 void store_on_delivery(struct store *store, void (*notify)(void *context), void *context)

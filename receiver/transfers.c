@@ -9,46 +9,12 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "receiver/acceptance.h"
-#include "receiver/catalog.h"
-#include "receiver/hasher.h"
 #include "receiver/judge.h"
-#include "receiver/keeper.h"
-#include "receiver/knowledge.h"
-#include "receiver/losses.h"
 #include "receiver/restore.h"
-#include "receiver/senders.h"
+#include "receiver/transfers_private.h"
 #include "receiver/witness.h"
 
-enum {
-    QUARANTINES_PER_TICK = 4,                              /* more refused manifests than that are only counted */
-    QUARANTINE_WAITING = LIMIT_MANIFEST_SIZE + (16 << 20), /* bytes of them that wait for the publish stage, likewise */
-};
 #define LOG_INTERVAL_NS (10 * CLOCK_SECOND_NS)
-
-struct transfers {
-    struct transfers_setup setup;
-    struct unpack unpack;
-    struct catalog *catalog;
-    struct senders *senders;
-    struct knowledge *knowledge; /* the senders' */
-    struct losses *losses;
-    struct writer *writer;
-    struct hasher *hasher;
-    struct keeper *keeper;
-    bool restoring;
-    struct writer_block *block; /* being unpacked */
-    uint64_t now_ns;
-
-    uint64_t delivered_total, damaged_total;
-    bool has_delivered;
-    struct ledger_delivery last_delivered;
-    unsigned quarantines; /* since the last tick */
-    uint64_t no_space_ns, io_error_ns, quarantined_ns;
-    struct log_limit space_limit, refused_limit;
-    struct report_discard discarded[REPORT_DISCARDED]; /* a ring */
-    uint64_t discarded_total;
-};
 
 static enum catalog_answer on_is_delivered(void *context, uint32_t sender_id, const uint8_t *transfer_id)
 {
@@ -78,11 +44,20 @@ static void on_reset(void *context, struct assembly *assembly, uint32_t index, s
 static void on_bound(void *context, struct assembly *assembly)
 {
     struct transfers *transfers = context;
+    assembly->first_seen_ns = clock_realtime_ns();
+    keeper_bound(assembly);
     if (!transfers->restoring)
         witness_assembly(transfers->setup.audit, AUDIT_SEEN, assembly, NULL);
     if (!senders_manifest(transfers->senders, assembly))
         log_warning("sender %08x: sequence %llu can't be noted: its chain has too many gaps", assembly->sender_id,
                     (unsigned long long)assembly->sequence);
+}
+
+/* A delivered transfer has this number as well. */
+static void on_had(void *context, uint32_t sender_id, const struct opening *opening)
+{
+    struct transfers *transfers = context;
+    senders_had(transfers->senders, transfers->setup.publish, sender_id, opening);
 }
 
 static void on_complete(void *context, struct assembly *assembly)
@@ -94,28 +69,15 @@ static void on_complete(void *context, struct assembly *assembly)
     writer_when_idle(transfers->writer, assembly);
 }
 
-static void note_discard(struct transfers *transfers, const struct assembly *assembly, const char *why)
-{
-    struct report_discard *discard = &transfers->discarded[transfers->discarded_total++ % REPORT_DISCARDED];
-    *discard = (struct report_discard){.sender_id = assembly->sender_id,
-                                       .sequence = assembly->sequence,
-                                       .bytes_held = assembly->held_bytes,
-                                       .at_ns = clock_realtime_ns(),
-                                       .why = why};
-    memcpy(discard->id, assembly->id, TRANSFER_ID_SIZE);
-    memcpy(discard->channel, assembly->channel, sizeof discard->channel);
-    memcpy(discard->name, assembly->name, sizeof discard->name);
-}
-
 static void on_closing(void *context, struct assembly *assembly, enum catalog_end end)
 {
     static const char *const why[] = {"the sender took it back",    "it was refused",        "it made room for others",
                                       "its data could not be kept", "nobody vouches for it", "its loss was accepted"};
     struct transfers *transfers = context;
     if (assembly->name[0] != '\0')
-        log_notice("%s/%s is given up: %s", assembly->channel, assembly->name, why[end]);
+        log_notice("%s/" LOG_NAME " is given up: %s", assembly->channel, assembly->name, why[end]);
     if (assembly->announced && (end == CATALOG_EVICTED || end == CATALOG_FAILED))
-        note_discard(transfers, assembly, why[end]);
+        discards_note(&transfers->discards, assembly, why[end], clock_realtime_ns());
     if (assembly->announced) /* signed content named it, so that no flood of forgeries fills the log */
         witness_assembly(transfers->setup.audit, AUDIT_DISCARDED, assembly, why[end]);
     if (assembly->reader != NULL)
@@ -129,26 +91,7 @@ static void on_refused(void *context, const struct assembly *assembly, const cha
                        size_t size)
 {
     struct transfers *transfers = context;
-    uint64_t suppressed;
-    transfers->quarantined_ns = transfers->now_ns;
-    if (log_limit_pass(&transfers->refused_limit, transfers->now_ns, &suppressed))
-        log_warning("a manifest of sender %08x is refused: it %s (%llu more since the last such message)",
-                    assembly->sender_id, reason, (unsigned long long)suppressed);
-    if (transfers->quarantines++ >= QUARANTINES_PER_TICK ||
-        publish_quarantine_bytes(transfers->setup.publish) + size > QUARANTINE_WAITING)
-        return;
-    struct publish_job *job = publish_job_create(PUBLISH_QUARANTINE, assembly->sender_id, assembly->id);
-    uint8_t *copy = malloc(size);
-    if (job == NULL || copy == NULL) {
-        publish_job_destroy(job);
-        free(copy);
-        return;
-    }
-    memcpy(copy, bytes, size);
-    job->bytes = copy;
-    job->size = size;
-    snprintf(job->reason, sizeof job->reason, "%s", reason);
-    publish_post(transfers->setup.publish, job);
+    refusals_take(&transfers->refusals, assembly, reason, bytes, size, transfers->now_ns);
 }
 
 static const struct catalog_actions actions = {.is_delivered = on_is_delivered,
@@ -158,49 +101,6 @@ static const struct catalog_actions actions = {.is_delivered = on_is_delivered,
                                                .complete = on_complete,
                                                .closing = on_closing,
                                                .refused = on_refused};
-
-static bool wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
-{
-    return catalog_wants_announce(((struct transfers *)context)->catalog, source, transfer_id);
-}
-
-static void take_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)
-{
-    catalog_announce(((struct transfers *)context)->catalog, source, announce);
-}
-
-static void take_data(void *context, const struct unpack_source *source, const struct frame_data *data)
-{
-    catalog_data(((struct transfers *)context)->catalog, source, data);
-}
-
-static void take_manifest(void *context, const struct unpack_source *source, const struct frame_manifest *part)
-{
-    catalog_manifest(((struct transfers *)context)->catalog, source, part);
-}
-
-static void take_abort(void *context, const struct unpack_source *source, const struct message_abort *message)
-{
-    catalog_abort(((struct transfers *)context)->catalog, source, message);
-}
-
-static void take_refusal(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
-{
-    catalog_refuse(((struct transfers *)context)->catalog, source, transfer_id);
-}
-
-static void take_heartbeat(void *context, const struct unpack_source *source, const struct message_heartbeat *beat)
-{
-    senders_heartbeat(((struct transfers *)context)->senders, beat, source->now_ns);
-}
-
-static const struct unpack_handler handler = {.wants_announce = wants_announce,
-                                              .announce = take_announce,
-                                              .data = take_data,
-                                              .manifest = take_manifest,
-                                              .abort = take_abort,
-                                              .heartbeat = take_heartbeat,
-                                              .refuse = take_refusal};
 
 static enum status load_ledger(struct transfers *transfers)
 {
@@ -221,8 +121,19 @@ static bool may_pass(int error)
     return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
-static void post_complete(struct transfers *transfers, struct assembly *assembly)
+bool transfers_note_error(struct transfers *transfers, int error)
 {
+    *(may_pass(error) ? &transfers->no_space_ns : &transfers->io_error_ns) = transfers->now_ns;
+    return may_pass(error);
+}
+
+static void post_complete(void *context, struct assembly *assembly)
+{
+    struct transfers *transfers = context;
+    if (transfers->finished) {
+        assembly->state = ASSEMBLY_OPEN; /* nobody publishes any more; it is recorded, and the next start goes on */
+        return;
+    }
     struct publish_job *job = publish_job_create(PUBLISH_TRANSFER, assembly->sender_id, assembly->id);
     assert(job != NULL);
     writer_close_files(transfers->writer, assembly);
@@ -230,18 +141,13 @@ static void post_complete(struct transfers *transfers, struct assembly *assembly
     publish_post(transfers->setup.publish, job);
 }
 
-static void on_publishable(void *context, struct assembly *assembly)
-{
-    post_complete(context, assembly);
-}
-
 static void on_flush_failed(void *context, struct assembly *assembly, int error)
 {
     struct transfers *transfers = context;
-    log_error("%s/.staging: flushing %s%s%s to the disk failed: %s; it is given up and must be sent again",
+    log_error("%s/.staging: flushing %s%s" LOG_NAME " to the disk failed: %s; it is given up and must be sent again",
               transfers->setup.intake->path, assembly->channel, assembly->announced ? "/" : "",
               assembly->announced ? assembly->name : "a transfer not announced yet", strerror(error));
-    *(may_pass(error) ? &transfers->no_space_ns : &transfers->io_error_ns) = transfers->now_ns;
+    (void)transfers_note_error(transfers, error);
     catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
 }
 
@@ -285,9 +191,10 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
     if (transfers == NULL)
         return NULL;
     transfers->setup = *setup;
-    transfers->unpack = (struct unpack){.trust = setup->trust, .handler = &handler, .context = transfers};
+    transfers->unpack =
+        (struct unpack){.trust = setup->trust, .handler = &frames_handler, .context = &transfers->frames};
     transfers->space_limit.interval_ns = LOG_INTERVAL_NS;
-    transfers->refused_limit.interval_ns = LOG_INTERVAL_NS;
+    transfers->refusals.publish = setup->publish;
     struct writer_setup writer = {.intake = setup->intake,
                                   .ring = setup->ring,
                                   .reads_back = setup->lane_count > 1,
@@ -297,6 +204,10 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
     transfers->catalog = catalog_create(setup->trust, &actions, transfers);
     transfers->senders =
         senders_create(setup->trust, setup->ledger, setup->progress, setup->audit, clock_monotonic_ns());
+    transfers->frames = (struct frames){.catalog = transfers->catalog,
+                                        .senders = transfers->senders,
+                                        .announced = announced_create(setup->state_directory, setup->trust,
+                                                                      setup->policies, setup->audit, setup->publish)};
     transfers->writer = writer_create(&writer);
     struct hasher_setup hasher = {.intake = setup->intake,
                                   .writer = transfers->writer,
@@ -309,22 +220,28 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
                                   .writer = transfers->writer,
                                   .catalog = transfers->catalog,
                                   .lost = on_flush_failed,
-                                  .publish = on_publishable,
+                                  .publish = post_complete,
                                   .context = transfers};
     transfers->keeper = keeper_create(&keeper);
-    if (transfers->catalog == NULL || transfers->senders == NULL || transfers->writer == NULL ||
-        transfers->hasher == NULL || transfers->keeper == NULL || load_ledger(transfers) != STATUS_OK) {
+    if (transfers->catalog == NULL || transfers->senders == NULL || transfers->frames.announced == NULL ||
+        transfers->writer == NULL || transfers->hasher == NULL || transfers->keeper == NULL ||
+        load_ledger(transfers) != STATUS_OK) {
         log_error("the store stage can't be set up: %s", strerror(errno));
         transfers_destroy(transfers);
         return NULL;
     }
     transfers->knowledge = senders_knowledge(transfers->senders);
     transfers->losses = losses_create(transfers->senders, transfers->catalog, setup->tickets);
-    if (transfers->losses == NULL) {
+    transfers->renumber =
+        renumber_create(setup->trust, catalog_checks(transfers->catalog), transfers->knowledge, on_had, transfers);
+    if (transfers->losses == NULL || transfers->renumber == NULL) {
         transfers_destroy(transfers);
         return NULL;
     }
+    transfers->unpack.checks = catalog_checks(transfers->catalog);
+    catalog_set_renumber(transfers->catalog, transfers->renumber);
     catalog_set_limits(transfers->catalog, &setup->limits);
+    catalog_set_bounds(transfers->catalog, &setup->bounds);
     restore(transfers);
     return transfers;
 }
@@ -346,7 +263,9 @@ void transfers_destroy(struct transfers *transfers)
         catalog_each(transfers->catalog, let_go, transfers);
     }
     losses_destroy(transfers->losses);
+    announced_destroy(transfers->frames.announced);
     catalog_destroy(transfers->catalog);
+    renumber_destroy(transfers->renumber);
     senders_destroy(transfers->senders);
     writer_destroy(transfers->writer);
     hasher_destroy(transfers->hasher);
@@ -405,7 +324,8 @@ static void take_loss(struct transfers *transfers, const struct writer_loss *los
         return;
     assembly->state = ASSEMBLY_OPEN;
     if (log_limit_pass(&transfers->space_limit, transfers->now_ns, &suppressed))
-        log_error("%s/.staging: writing %s%s%s failed: %s; what was lost counts as missing (%llu more since the last "
+        log_error("%s/.staging: writing %s%s" LOG_NAME
+                  " failed: %s; what was lost counts as missing (%llu more since the last "
                   "such message)",
                   transfers->setup.intake->path, assembly->channel, assembly->announced ? "/" : "",
                   assembly->announced ? assembly->name : "a transfer not announced yet", strerror(loss->error),
@@ -415,12 +335,8 @@ static void take_loss(struct transfers *transfers, const struct writer_loss *los
         hasher_drop(transfers->hasher, artifact);
     keeper_lose(transfers->keeper, assembly, loss->index, loss->first, loss->end);
     catalog_lose(transfers->catalog, assembly, loss->index, loss->first, loss->end);
-    if (may_pass(loss->error)) {
-        transfers->no_space_ns = transfers->now_ns;
-        return;
-    }
-    transfers->io_error_ns = transfers->now_ns;
-    catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
+    if (!transfers_note_error(transfers, loss->error))
+        catalog_close(transfers->catalog, assembly, CATALOG_FAILED);
 }
 
 /* The last write of a closed transfer is over: its bytes go, and its name with them. */
@@ -456,95 +372,6 @@ void transfers_settle(struct transfers *transfers, uint64_t now_ns)
     }
 }
 
-static void note_delivery(struct transfers *transfers, const struct ledger_delivery *delivery)
-{
-    (void)knowledge_add(transfers->knowledge, delivery->sender_id, delivery->chain_id, delivery->sequence, true);
-    transfers->delivered_total++;
-    transfers->has_delivered = true;
-    transfers->last_delivered = *delivery;
-}
-
-static void take_delivery(struct transfers *transfers, const struct publish_job *job)
-{
-    struct assembly *assembly = job->assembly;
-    log_info("delivered %s/%s/%s (%llu bytes, %u artifacts)", transfers->setup.intake->path, job->delivery.channel,
-             job->delivery.directory, (unsigned long long)assembly->total_bytes, assembly->artifact_count);
-    note_delivery(transfers, &job->delivery);
-    keeper_forget(transfers->keeper, assembly, true);
-    writer_forget(transfers->writer, assembly, NULL);
-    catalog_forget(transfers->catalog, assembly, true);
-}
-
-static void take_damage(struct transfers *transfers, const struct publish_job *job)
-{
-    struct assembly *assembly = job->assembly;
-    transfers->damaged_total++;
-    for (size_t i = 0; i < job->report.count; i++) {
-        const struct verify_range *range = &job->report.ranges[i];
-        hasher_drop(transfers->hasher, assembly_artifact(assembly, range->index));
-        keeper_lose(transfers->keeper, assembly, range->index, range->first, range->end);
-        catalog_lose(transfers->catalog, assembly, range->index, range->first, range->end);
-    }
-}
-
-void transfers_accept_loss(struct transfers *transfers, struct acceptance *acceptance, uint64_t now_ns)
-{
-    static const uint8_t no_id[TRANSFER_ID_SIZE];
-    acceptance->audit = transfers->setup.audit;
-    acceptance_decide(acceptance, transfers->catalog, transfers->knowledge, now_ns);
-    if (!acceptance_changes(acceptance)) {
-        acceptance->done(acceptance);
-        return;
-    }
-    struct publish_job *job = publish_job_create(PUBLISH_RECORD, 0, no_id);
-    assert(job != NULL);
-    job->record = acceptance_record;
-    job->acceptance = acceptance;
-    publish_post(transfers->setup.publish, job);
-}
-
-static void take_acceptance(struct transfers *transfers, const struct publish_job *job)
-{
-    struct acceptance *acceptance = job->acceptance;
-    acceptance_apply(acceptance, job->recorded, transfers->catalog, transfers->knowledge);
-    acceptance->done(acceptance);
-}
-
-bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns)
-{
-    if (job->acceptance != NULL) {
-        transfers->now_ns = now_ns;
-        take_acceptance(transfers, job);
-        publish_job_destroy(job);
-        return false;
-    }
-    bool delivered = job->outcome == PUBLISH_DELIVERED;
-    transfers->now_ns = now_ns;
-    if (job->assembly == NULL) {
-        note_delivery(transfers, &job->delivery);
-        publish_job_destroy(job);
-        return delivered;
-    }
-    hasher_forget(transfers->hasher, job->assembly);
-    job->assembly->state = ASSEMBLY_OPEN;
-    switch (job->outcome) {
-    case PUBLISH_DELIVERED:
-        job->assembly->state = ASSEMBLY_PUBLISHING;
-        take_delivery(transfers, job);
-        break;
-    case PUBLISH_DAMAGED:
-        take_damage(transfers, job);
-        break;
-    case PUBLISH_FAILED:
-        catalog_close(transfers->catalog, job->assembly, CATALOG_FAILED);
-        break;
-    case PUBLISH_STOPPED:
-        break;
-    }
-    publish_job_destroy(job);
-    return delivered;
-}
-
 void transfers_take_checkpoint(struct transfers *transfers, struct checkpoint_job *job, uint64_t now_ns)
 {
     transfers->now_ns = now_ns;
@@ -559,13 +386,14 @@ void transfers_record_all(struct transfers *transfers)
 void transfers_finish(struct transfers *transfers)
 {
     senders_finish(transfers->senders, transfers->setup.publish);
+    transfers->finished = true;
 }
 
 void transfers_tick(struct transfers *transfers, uint64_t now_ns)
 {
     struct publish_facts facts;
     transfers->now_ns = now_ns;
-    transfers->quarantines = 0;
+    refusals_tick(&transfers->refusals);
     publish_facts(transfers->setup.publish, &facts);
     catalog_set_free_bytes(transfers->catalog, facts.free_bytes, now_ns);
     judge_all(transfers->catalog, transfers->knowledge, transfers->setup.progress, transfers->setup.lane_count, now_ns);
@@ -578,9 +406,7 @@ void transfers_fill(struct transfers *transfers, struct report_snapshot *snapsho
     const struct catalog_counters *counters = catalog_counters(transfers->catalog);
     const struct unpack_counters *frames = &transfers->unpack.counters;
     losses_fill(transfers->losses, snapshot, now_ns);
-    for (uint64_t i = transfers->discarded_total; i > 0 && snapshot->discarded_count < REPORT_DISCARDED; i--)
-        snapshot->discarded[snapshot->discarded_count++] = transfers->discarded[(i - 1) % REPORT_DISCARDED];
-    snapshot->discarded_total = transfers->discarded_total;
+    discards_fill(&transfers->discards, snapshot);
     snapshot->delivered_total = transfers->delivered_total;
     snapshot->damaged_total = transfers->damaged_total;
     snapshot->aborted_total = counters->ended[CATALOG_ABORTED];
@@ -590,11 +416,11 @@ void transfers_fill(struct transfers *transfers, struct report_snapshot *snapsho
     snapshot->frames_unknown = frames->unknown + frames->unknown_blocks + frames->refused;
     snapshot->frames_bad_signature = frames->bad_signatures;
     snapshot->frames_duplicate = counters->duplicates;
-    snapshot->frames_over_limit = counters->over_limit;
+    snapshot->frames_over_limit = counters->over_limit + frames->over_limit;
     snapshot->has_delivered = transfers->has_delivered;
     snapshot->last_delivered = transfers->last_delivered;
     snapshot->no_space_ns = transfers->no_space_ns;
     snapshot->io_error_ns = transfers->io_error_ns;
-    snapshot->quarantined_ns = transfers->quarantined_ns;
+    snapshot->quarantined_ns = transfers->refusals.last_ns;
     publish_facts(transfers->setup.publish, &snapshot->facts);
 }

@@ -25,10 +25,12 @@
  * with the disk (writer, hasher) and to the publish stage. One thread.
  */
 struct transfers;
-struct acceptance; /* acceptance.h */
+struct errand; /* errand.h */
 
 struct transfers_setup {
     const struct trust *trust;
+    struct policy_slot *policies; /* NULL: nothing is held back */
+    const char *state_directory;
     struct ledger *ledger;
     const struct intake *intake;
     struct publish *publish;
@@ -37,6 +39,7 @@ struct transfers_setup {
     enum config_tickets tickets;
     struct checkpoint *checkpoint;
     struct room_limits limits;
+    struct bounds bounds;
     unsigned lane_count;
     size_t hash_memory;      /* bytes of blocks that may be held for hashing */
     const struct cpus *cpus; /* the hash thread's is that of number `lane_count` + 1 */
@@ -67,14 +70,14 @@ void transfers_settle(struct transfers *transfers, uint64_t now_ns);
 /* What the publish stage says; takes the job. True when it was a delivery. */
 bool transfers_take_result(struct transfers *transfers, struct publish_job *job, uint64_t now_ns);
 /* An operator's request: its `done` is called once it is decided and recorded, possibly from in here. */
-void transfers_accept_loss(struct transfers *transfers, struct acceptance *acceptance, uint64_t now_ns);
+void transfers_carry_out(struct transfers *transfers, struct errand *errand, uint64_t now_ns);
 /* What the checkpoint stage says; takes the job. */
 void transfers_take_checkpoint(struct transfers *transfers, struct checkpoint_job *job, uint64_t now_ns);
 /* At the end, when the publish stage is over: has everything recorded that is held. */
 void transfers_record_all(struct transfers *transfers);
 /* Four times a second. */
 void transfers_tick(struct transfers *transfers, uint64_t now_ns);
-/* Posts what is still to be recorded, before the thread ends. */
+/* Posts what is still to be recorded, before the thread ends; behind it nothing is posted to the publish stage. */
 void transfers_finish(struct transfers *transfers);
 unsigned transfers_under_way(const struct transfers *transfers); /* writes */
 bool transfers_are_hashing(const struct transfers *transfers);   /* the bell will ring… */

@@ -14,6 +14,7 @@
 #include "common/durable.h"
 #include "common/log.h"
 #include "proto/manifest.h"
+#include "receiver/approved.h"
 #include "receiver/describe.h"
 
 enum { FILE_MODE = 0660, EXECUTABLE_MODE = 0770, FLUSH_WINDOW = 64 };
@@ -205,6 +206,8 @@ static bool make_roots(struct build *build)
     if (build->tree_fd < 0 || !give_group(build->tree_fd, build->facts->group) ||
         fchmod(build->tree_fd, INTAKE_DIRECTORY_MODE) != 0)
         return false;
+    if (build->facts->form == TREE_MANIFEST)
+        return true;
     build->payload_fd = make_directory(build->tree_fd, "payload");
     if (build->payload_fd < 0 || fchmod(build->payload_fd, INTAKE_DIRECTORY_MODE) != 0)
         return false;
@@ -212,6 +215,23 @@ static bool make_roots(struct build *build)
     build->what = "the staged artifacts";
     build->staged_fd = openat(build->intake->staging_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return build->staged_fd >= 0 || (errno == ENOENT && build->assembly->total_bytes == 0);
+}
+
+static bool make_payload(struct build *build)
+{
+    return build->facts->form == TREE_MANIFEST || (make_files(build) && make_symlinks_and_times(build));
+}
+
+/* One line, for who looks into the quarantine. */
+static enum status write_reason(struct build *build)
+{
+    build->what = "the reason";
+    int fd = openat(build->tree_fd, TREE_REASON_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+    int error = fd < 0 || dprintf(fd, "%s\n", build->facts->reason) < 0 ? errno : 0;
+    if (fd >= 0 && close(fd) != 0 && error == 0)
+        error = errno;
+    errno = error;
+    return error == 0 ? STATUS_OK : status_from_errno(error);
 }
 
 enum status tree_build(const struct intake *intake, struct assembly *assembly, const struct tree_facts *facts,
@@ -226,12 +246,16 @@ enum status tree_build(const struct intake *intake, struct assembly *assembly, c
                           .staged_fd = -1,
                           .small_fd = -1,
                           .buffer = malloc(INTAKE_SMALL)};
-    bool made = build.buffer != NULL && make_roots(&build) && make_files(&build) && make_symlinks_and_times(&build);
+    bool made = build.buffer != NULL && make_roots(&build) && make_payload(&build);
     enum status status = made ? STATUS_OK : status_from_errno(errno);
     if (made) {
         build.what = "the manifest's files";
         status = describe_delivery(build.tree_fd, assembly, facts->manifest_hash, facts->late, facts->delivered_at_ns);
+        if (status == STATUS_OK)
+            status = approved_write(build.tree_fd, assembly->reader);
     }
+    if (status == STATUS_OK && facts->form != TREE_DELIVERY)
+        status = write_reason(&build);
     int error = errno;
     int fds[] = {build.tree_fd, build.payload_fd, build.staged_fd, build.small_fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
@@ -245,7 +269,7 @@ enum status tree_build(const struct intake *intake, struct assembly *assembly, c
 
 uint64_t tree_file_count(const struct assembly *assembly)
 {
-    return (uint64_t)assembly->artifact_count + DESCRIBE_FILE_COUNT;
+    return (uint64_t)assembly->artifact_count + DESCRIBE_FILE_COUNT + approved_count(assembly->reader);
 }
 
 struct flush {
@@ -291,34 +315,44 @@ static void flush_fd(struct flush *flush, int fd)
     flush->waiting++;
 }
 
-enum status tree_flush(const struct intake *intake, struct assembly *assembly, struct io_uring *ring)
+/* What the manifest lists, and the directory around it. */
+static void flush_payload(struct flush *flush, int tree_fd, struct assembly *assembly)
+{
+    enum { FLAGS = O_RDONLY | O_NOFOLLOW | O_CLOEXEC };
+    struct manifest_entry entry;
+    int payload_fd = openat(tree_fd, "payload", FLAGS | O_DIRECTORY);
+    if (payload_fd < 0) {
+        note_error(flush, errno);
+        return;
+    }
+    manifest_reader_rewind(assembly->reader);
+    while (flush->error == 0 && manifest_reader_next(assembly->reader, &entry))
+        if (entry.kind != MANIFEST_SYMLINK)
+            flush_fd(flush, openat(payload_fd, entry.path, FLAGS));
+    flush_fd(flush, payload_fd);
+}
+
+enum status tree_flush(const struct intake *intake, struct assembly *assembly, enum tree_form form,
+                       struct io_uring *ring)
 {
     enum { FLAGS = O_RDONLY | O_NOFOLLOW | O_CLOEXEC };
     struct flush flush = {.ring = ring};
-    struct manifest_entry entry;
     char name[INTAKE_STAGING_NAME_SIZE];
     intake_tree_name(assembly->sender_id, assembly->id, name);
     int tree_fd = openat(intake->staging_fd, name, FLAGS | O_DIRECTORY);
-    int payload_fd = tree_fd < 0 ? -1 : openat(tree_fd, "payload", FLAGS | O_DIRECTORY);
-    if (payload_fd < 0) {
-        note_error(&flush, errno);
-        goto cleanup;
-    }
-    manifest_reader_rewind(assembly->reader);
-    while (flush.error == 0 && manifest_reader_next(assembly->reader, &entry))
-        if (entry.kind != MANIFEST_SYMLINK)
-            flush_fd(&flush, openat(payload_fd, entry.path, FLAGS));
-    for (int i = 0; i < DESCRIBE_FILE_COUNT; i++)
+    if (tree_fd < 0)
+        return status_from_errno(errno);
+    if (form != TREE_MANIFEST)
+        flush_payload(&flush, tree_fd, assembly);
+    for (int i = 0; i < DESCRIBE_FILE_COUNT && flush.error == 0; i++)
         flush_fd(&flush, openat(tree_fd, describe_files[i], FLAGS));
-    flush_fd(&flush, dup(payload_fd));
-    flush_fd(&flush, dup(tree_fd));
-
-cleanup:
+    char path[APPROVED_PATH_SIZE];
+    for (size_t i = 0; approved_path(assembly->reader, i, path); i++)
+        flush_fd(&flush, openat(tree_fd, path, FLAGS));
+    if (form != TREE_DELIVERY && flush.error == 0)
+        flush_fd(&flush, openat(tree_fd, TREE_REASON_FILE, FLAGS));
+    flush_fd(&flush, tree_fd);
     reap(&flush, 0);
-    if (payload_fd >= 0)
-        close(payload_fd);
-    if (tree_fd >= 0)
-        close(tree_fd);
     return flush.error == 0 ? STATUS_OK : status_from_errno(flush.error);
 }
 

@@ -13,8 +13,16 @@
 
 /* The delivered directory while it is still in .staging: made from the staged artifacts, flushed, removed. */
 
+enum tree_form {
+    TREE_DELIVERY,
+    TREE_HELD,     /* a delivery that is held back: with a file `reason` */
+    TREE_MANIFEST, /* the same without payload/ */
+};
+
 struct tree_facts {
-    gid_t group; /* the channel's, for consumers under another uid */
+    enum tree_form form;
+    const char *reason; /* why it is held back; NULL in a delivery */
+    gid_t group;        /* the channel's, for consumers under another uid */
     bool late;
     int64_t delivered_at_ns;
     uint8_t manifest_hash[SHA256_SIZE];
@@ -33,9 +41,12 @@ uint64_t tree_file_count(const struct assembly *assembly);
 
 /*
  * fsync of each file and directory of the tree, many at a time. An error here is final for the staged bytes: the kernel
- * has marked the pages clean.
+ * has marked the pages clean. `form` is that of the build.
  */
-MUST_CHECK enum status tree_flush(const struct intake *intake, struct assembly *assembly, struct io_uring *ring);
+MUST_CHECK enum status tree_flush(const struct intake *intake, struct assembly *assembly, enum tree_form form,
+                                  struct io_uring *ring);
+
+#define TREE_REASON_FILE "reason"
 
 /* Removes the tree, if it is there. Failures are left to the next start. */
 void tree_remove(const struct intake *intake, uint32_t sender_id, const uint8_t id[static TRANSFER_ID_SIZE]);

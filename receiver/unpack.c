@@ -4,8 +4,19 @@
 #include <assert.h>
 #include <string.h>
 
+#include "common/checksum.h"
 #include "common/signature.h"
 #include "proto/signed.h"
+
+static enum checks_verdict check(const struct unpack *unpack, const struct unpack_source *source,
+                                 const struct signed_message *message)
+{
+    if (unpack->checks != NULL)
+        return checks_verify(unpack->checks, source->sender_id, message, source->now_ns);
+    const struct signature_public *key = trust_find(unpack->trust, source->sender_id);
+    bool good = key != NULL && signature_verify(key, message->body, message->body_size, &message->signature);
+    return good ? CHECKS_GOOD : CHECKS_BAD;
+}
 
 /* Decodes and checks the envelope of a small message; false when it was counted. */
 static bool open_signed(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame,
@@ -18,13 +29,13 @@ static bool open_signed(struct unpack *unpack, const struct unpack_source *sourc
         unpack->counters.malformed++;
         return false;
     }
-    const struct signature_public *key = trust_find(unpack->trust, source->sender_id);
-    if (key == NULL || !signature_verify(key, message->body, message->body_size, &message->signature)) {
-        unpack->counters.bad_signatures++;
-        signed_message_deinit(message);
-        return false;
-    }
-    return true;
+    enum checks_verdict verdict = check(unpack, source, message);
+    if (verdict == CHECKS_GOOD)
+        return true;
+    unpack->counters.bad_signatures += verdict == CHECKS_BAD;
+    unpack->counters.over_limit += verdict == CHECKS_OVER_LIMIT;
+    signed_message_deinit(message);
+    return false;
 }
 
 static void take_announce(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame)
@@ -70,6 +81,22 @@ static void take_heartbeat(struct unpack *unpack, const struct unpack_source *so
         unpack->handler->heartbeat(unpack->context, source, &heartbeat);
     else
         unpack->counters.bad_messages++;
+    signed_message_deinit(&message);
+}
+
+static void take_key(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame)
+{
+    struct signed_message message;
+    struct message_key key;
+    uint64_t hash = checksum64(frame->body, frame->body_size) ^ source->sender_id;
+    if (unpack->handler->key == NULL || hash == unpack->key_frame || !open_signed(unpack, source, frame, &message))
+        return;
+    if (message_decode_key(message.body, message.body_size, &key) == STATUS_OK) {
+        unpack->key_frame = hash;
+        unpack->handler->key(unpack->context, source, &key);
+    } else {
+        unpack->counters.bad_messages++;
+    }
     signed_message_deinit(&message);
 }
 
@@ -129,6 +156,9 @@ void unpack_payload(struct unpack *unpack, const struct unpack_source *source, c
             break;
         case FRAME_HEARTBEAT:
             take_heartbeat(unpack, source, &frame);
+            break;
+        case FRAME_KEY:
+            take_key(unpack, source, &frame);
             break;
         default:
             if (!take_unknown(unpack, source, &frame))

@@ -9,6 +9,7 @@
 #include "common/trust.h"
 #include "proto/frame.h"
 #include "proto/message.h"
+#include "receiver/checks.h"
 
 /* Walks the frames of a decoded block and checks the signatures of small messages. Sans I/O; one thread. */
 
@@ -29,6 +30,8 @@ struct unpack_handler {
     void (*manifest)(void *context, const struct unpack_source *source, const struct frame_manifest *part);
     void (*abort)(void *context, const struct unpack_source *source, const struct message_abort *abort_message);
     void (*heartbeat)(void *context, const struct unpack_source *source, const struct message_heartbeat *heartbeat);
+    /* May be NULL. */
+    void (*key)(void *context, const struct unpack_source *source, const struct message_key *key);
     /* A frame that may not be ignored and is not understood. */
     void (*refuse)(void *context, const struct unpack_source *source, const uint8_t *transfer_id);
 };
@@ -40,13 +43,16 @@ struct unpack_counters {
     uint64_t unknown_blocks; /* blocks whose rest was skipped because of a critical one */
     uint64_t refused;        /* critical frames that refuse their transfer */
     uint64_t bad_signatures; /* small messages not signed by the sender they come from */
+    uint64_t over_limit;     /* small messages left unchecked, because too many signatures were bad */
     uint64_t bad_messages;   /* signed ones that break a rule or contradict their frame */
 };
 
 struct unpack {
     const struct trust *trust; /* borrowed */
+    struct checks *checks;     /* borrowed; NULL: all signatures are checked */
     const struct unpack_handler *handler;
     void *context;
+    uint64_t key_frame; /* hash of the last KEY frame that was taken: its repetitions cost no signature check */
     struct unpack_counters counters;
 };
 

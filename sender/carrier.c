@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "sender/passed.h"
 
 enum { BUFFER_SIZE = 32 << 10 };
 
@@ -41,7 +42,8 @@ static bool ask(const struct carrier *carrier)
     memcpy(request.name, carrier->interface, name_size);
     request.attribute.rta_len = (unsigned short)RTA_LENGTH(name_size);
     request.header.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof request.info) + RTA_LENGTH(name_size));
-    return send(carrier->fd, &request, request.header.nlmsg_len, 0) == (ssize_t)request.header.nlmsg_len;
+    /* To the kernel: the socket has no other peer, and a sealed sender may not name one. */
+    return write(carrier->fd, &request, request.header.nlmsg_len) == (ssize_t)request.header.nlmsg_len;
 }
 
 static void take_losses(struct carrier *carrier, const struct nlmsghdr *message)
@@ -110,16 +112,32 @@ void carrier_ask(struct carrier *carrier)
     carrier_read(carrier);
 }
 
-enum status carrier_open(const char *interface, struct carrier **carrier)
+static int subscribe(void)
 {
     struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return -1;
+}
+
+enum status carrier_open(const char *interface, struct passed *passed, struct carrier **carrier)
+{
     *carrier = NULL;
     struct carrier *made = calloc(1, sizeof *made);
     assert(made != NULL);
     made->interface = interface;
-    made->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    made->fd = passed != NULL ? passed_carrier(passed) : subscribe();
+    if (made->fd < 0 && passed != NULL) {
+        carrier_close(made);
+        return STATUS_INVALID;
+    }
     /* The kernel answers within the send, so that the read that follows finds the present state. */
-    if (made->fd < 0 || bind(made->fd, (struct sockaddr *)&address, sizeof address) != 0 || !ask(made)) {
+    if (made->fd < 0 || !ask(made)) {
         int error = errno;
         log_error("the carrier of %s can't be watched: %s; allow AF_NETLINK to the sender or set carrier = ignore",
                   interface, strerror(error));

@@ -10,8 +10,10 @@
 /* Whether the interface of the link has a carrier (rtnetlink(7)). One thread. */
 struct carrier;
 
-/* Subscribes and learns the present state. `interface` is borrowed. Problems are logged. */
-MUST_CHECK enum status carrier_open(const char *interface, struct carrier **carrier);
+struct passed;
+/* Subscribes and learns the present state. `interface` is borrowed. With `passed` (sender/passed.h), which may be NULL,
+ * the next socket of that is used. Problems are logged. */
+MUST_CHECK enum status carrier_open(const char *interface, struct passed *passed, struct carrier **carrier);
 void carrier_close(struct carrier *carrier);
 int carrier_fd(const struct carrier *carrier);
 /* Reads what the kernel has to say. */

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/relpath.h"
+#include "sender/approvals.h"
 #include "sender/filing.h"
 #include "sender/owner.h"
 #include "sender/printable.h"
@@ -110,8 +112,43 @@ static struct transfer *make_transfer(const struct settle_item *item, uid_t owne
     owner_name(owner, clock_monotonic_ns(), transfer->origin_user);
     transfer->priority = item->rule->priority;
     transfer->symlinks = item->rule->symlinks;
+    transfer->approvals = item->rule->approvals;
     transfer->in_root = item->channel[0] == '\0';
     return transfer;
+}
+
+/* Whether a complete item has the approvals that its channel asks for; else its verdict says what it waits for. */
+static bool is_approved(const struct batch *batch, struct claim_item *entry, int fd)
+{
+    struct approvals approvals;
+    char why[256];
+    uint32_t wanted = entry->item.rule->approvals;
+    enum status status = approvals_read(fd, entry->item.name, &approvals, why);
+    size_t count = approvals.bundle.count;
+    const char *channel = entry->item.channel, *slash = channel[0] != '\0' ? "/" : "";
+    char name[SHOWN_SIZE];
+    printable_name(entry->item.name, name, sizeof name);
+    approvals_deinit(&approvals);
+    if (status == STATUS_INVALID) {
+        entry->verdict = SETTLE_BLOCKED;
+        snprintf(
+            entry->message, sizeof entry->message,
+            "its approvals, %s.approval, can't be used: %.150s; make them anew with \"diodecast sign\", or remove them",
+            name, why);
+    } else if (status != STATUS_OK) {
+        entry->verdict = SETTLE_BLOCKED;
+        snprintf(entry->message, sizeof entry->message,
+                 "its approvals can't be read by uid %u: %s; run \"chmod a+r '%s%s%s/%s.approval'\"",
+                 (unsigned)geteuid(), strerror(errno), batch->claim->dirs->path, slash, channel, name);
+    } else if (count < wanted) {
+        entry->verdict = SETTLE_UNAPPROVED;
+        snprintf(entry->message, sizeof entry->message,
+                 "waits for approvals: %zu of %" PRIu32 " are in %s.approval beside it (diodecast sign)", count, wanted,
+                 name);
+    } else {
+        return true;
+    }
+    return false;
 }
 
 static void probe_and_judge(struct batch *batch, size_t index)
@@ -138,7 +175,7 @@ static void probe_and_judge(struct batch *batch, size_t index)
     entry->probed = true;
     int64_t marker_ns = item->rule->complete == CONFIG_COMPLETE_MARKER ? marker_ctime_ns(fd, item->name) : INT64_MIN;
     entry->verdict = settle_judge(item, &entry->probe, marker_ns);
-    if (entry->verdict == SETTLE_TAKE)
+    if (entry->verdict == SETTLE_TAKE && is_approved(batch, entry, fd))
         entry->transfer = make_transfer(item, entry->probe.owner);
 }
 
@@ -208,8 +245,8 @@ static void undo(const struct batch *batch, struct claim_item *entry)
         entry->refused = true;
     }
     if (status != STATUS_OK)
-        log_error("%s/%s can't leave .sending: %s; the next start of the sender sorts it out", transfer->channel,
-                  printable_name(transfer->name, name, sizeof name), strerror(errno));
+        log_error("%s/" LOG_NAME " can't leave .sending: %s; the next start of the sender sorts it out",
+                  transfer->channel, printable_name(transfer->name, name, sizeof name), strerror(errno));
 }
 
 /* Step 3: what was renamed is made durable, both ends. Flushing an unchanged directory again costs next to nothing. */
@@ -249,6 +286,20 @@ bool claim_list(const struct claim *claim, struct transfer *transfer, char reaso
     return true;
 }
 
+/* What the seal stage would refuse when all of it has crossed. */
+static bool fits_its_approvals(const struct transfer *transfer, char reason[static CLAIM_MESSAGE_SIZE])
+{
+    struct approvals approvals;
+    char difference[256];
+    /* What can't be read now is told of by the seal stage. */
+    bool fits = approvals_read(transfer->directory_fd, transfer->name, &approvals, difference) != STATUS_OK ||
+                approvals_fit(&approvals, transfer->channel, transfer->name, transfer->listing, difference);
+    if (!fits)
+        snprintf(reason, CLAIM_MESSAGE_SIZE, "it is not what was approved: %s", difference);
+    approvals_deinit(&approvals);
+    return fits;
+}
+
 /* Step 4, in .sending, where nobody else can reach it: what is it? */
 static void inspect(struct batch *batch, size_t index)
 {
@@ -263,11 +314,11 @@ static void inspect(struct batch *batch, size_t index)
         return;
     }
     remove_marker(batch->channel_fds[index], entry);
-    if (claim_list(batch->claim, transfer, entry->message))
+    if (claim_list(batch->claim, transfer, entry->message) && fits_its_approvals(transfer, entry->message))
         return;
     char name[SHOWN_SIZE];
-    log_warning("%s/%s is refused: %s", transfer->channel, printable_name(transfer->name, name, sizeof name),
-                entry->message);
+    log_warning("%s/" LOG_NAME " is refused: " LOG_DETAIL, transfer->channel,
+                printable_name(transfer->name, name, sizeof name), entry->message);
     entry->refused = true;
     if (filing_refuse(batch->claim->dirs, transfer->id, transfer->name, entry->message) != STATUS_OK)
         log_error("it can't be moved to .failed: %s; the next start of the sender tries again", strerror(errno));

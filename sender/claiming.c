@@ -93,8 +93,8 @@ static void end_item(struct claiming *claiming, struct claim_item *done)
     }
     if (settle_done(setup->settle, item, done->verdict, probe, done->message, now_ns)) {
         char name[SHOWN_SIZE];
-        log_warning("%s/%s can't be claimed and stays: %s", channel, printable_name(item->name, name, sizeof name),
-                    done->message);
+        log_warning("%s/" LOG_NAME " can't be claimed and stays: " LOG_DETAIL, channel,
+                    printable_name(item->name, name, sizeof name), done->message);
     }
     if (done->verdict != SETTLE_TAKE)
         return;

@@ -16,11 +16,13 @@
 
 #include "common/conf.h"
 #include "common/linkkey.h"
+#include "common/rtnetlink.h"
 #include "common/signature.h"
 #include "common/units.h"
 #include "proto/datagram.h"
 #include "proto/relpath.h"
 #include "sender/pack.h"
+#include "sender/passed.h"
 
 enum {
     MTU_MIN = 576,
@@ -106,6 +108,18 @@ static void set_signing_key(struct conf_context *context, const struct conf_key 
     }
     signature_key_destroy(loaded);
     replace_string((char **)((char *)target + key->offset), value);
+}
+
+/* The key that will follow the signing key: only its public half, for the new secret may lie elsewhere until then. */
+static void set_next_key(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
+                         void *target)
+{
+    char reason[MESSAGE_SIZE];
+    struct loading *loading = target;
+    (void)name;
+    loading->config.has_next_key = signature_public_load(value, &loading->config.next_key, reason) == STATUS_OK;
+    if (!loading->config.has_next_key)
+        conf_problem(context, "%s: %s", key->key, reason);
 }
 
 static void set_link_key(struct conf_context *context, const struct conf_key *key, const char *name, const char *value,
@@ -351,16 +365,35 @@ static void set_channel_retention(struct conf_context *context, const struct con
                      key->key);
 }
 
+static void set_channel_approvals(struct conf_context *context, const struct conf_key *key, const char *name,
+                                  const char *value, void *target)
+{
+    struct loading *loading = target;
+    struct config_channel *channel = channel_section(context, &loading->config, name);
+    struct conf_key plain = *key;
+    if (channel == NULL)
+        return;
+    plain.offset = offsetof(struct config_channel, approvals);
+    conf_set_uint(context, &plain, name, value, channel);
+    if (channel->approvals <= LIMIT_APPROVALS)
+        return;
+    conf_problem(context, "%s: %s is more than the %d that a transfer can carry", key->key, value, LIMIT_APPROVALS);
+    channel->approvals = 0;
+}
+
 #define AT(member) offsetof(struct loading, config.member)
 static const struct conf_key keys[] = {
     {"sender", "spool", true, set_directory, AT(spool)},
     {"sender", "state", true, set_directory, AT(state)},
     {"sender", "status", true, set_status, AT(status)},
     {"sender", "signing_key", true, set_signing_key, AT(signing_key)},
+    {"sender", "next_key", false, set_next_key, 0},
     {"sender", "settle", false, conf_set_duration, AT(settle_ns)},
     {"sender", "settle_tree", false, conf_set_duration, AT(settle_tree_ns)},
     {"sender", "max_size", false, set_max_size, AT(max_size)},
     {"sender", "cpus", false, conf_set_cpus, AT(cpus)},
+    {"sender", "sandbox", false, conf_set_bool, AT(sandbox)},
+    {"sender", "log_names", false, conf_set_log_names, AT(hide_names)},
     {"link", "peer", true, set_peer, AT(peer)},
     {"link", "lanes", false, set_count, AT(lanes)},
     {"link", "rate", false, set_rate, AT(rate_bits_per_s)},
@@ -381,6 +414,7 @@ static const struct conf_key keys[] = {
     {"channel *", "priority", false, set_channel, 0},
     {"channel *", "complete", false, set_channel, 0},
     {"channel *", "symlinks", false, set_channel, 0},
+    {"channel *", "approvals", false, set_channel_approvals, 0},
     {"channel *", "retain", false, set_channel_retention, 0},
     {"channel *", "retain_bytes", false, set_channel_retention, 0},
 };
@@ -395,6 +429,14 @@ uint64_t config_depth(uint64_t rate_bits_per_s, uint64_t burst_ns, uint64_t wire
     return depth > 0 ? depth : 1;
 }
 
+static bool find_route(struct config *config, uint32_t *mtu)
+{
+    if (config->passed == NULL)
+        return socket_route(&config->peer, mtu, config->interface) == STATUS_OK;
+    int questions = passed_questions(config->passed);
+    return questions >= 0 && rtnetlink_route(questions, &config->peer, mtu, config->interface) == STATUS_OK;
+}
+
 /* Symbol size and depth, from the link as it is now. */
 static void derive(struct conf_context *context, struct loading *loading)
 {
@@ -406,7 +448,7 @@ static void derive(struct conf_context *context, struct loading *loading)
     context->line = loading->lanes_line;
     if (!socket_address_lane(&config->peer, config->lanes - 1, &last))
         conf_problem(context, "lanes: %u lanes from the peer's port on pass port 65535", config->lanes);
-    bool routed = socket_route(&config->peer, &route_mtu, config->interface) == STATUS_OK;
+    bool routed = find_route(config, &route_mtu);
     socket_address_text(&config->peer, peer);
     if (!routed && mtu == 0) {
         context->line = loading->peer_line;
@@ -449,14 +491,16 @@ static void derive(struct conf_context *context, struct loading *loading)
     config->depth = (uint16_t)depth;
 }
 
-enum status config_load(const char *file, struct config *config)
+enum status config_load(const char *file, struct passed *passed, struct config *config)
 {
-    struct loading loading = {.config = {.settle_ns = 1000000000,
+    struct loading loading = {.config = {.passed = passed,
+                                         .settle_ns = 1000000000,
                                          .settle_tree_ns = UINT64_C(30) * 1000000000,
                                          .max_size = LIMIT_TRANSFER_SIZE,
                                          .lanes = 1,
                                          .rate_bits_per_s = 1000000000,
                                          .carrier_required = true,
+                                         .sandbox = true,
                                          .source_symbols = 128,
                                          .repair_symbols = 16,
                                          .burst_ns = 5000000,

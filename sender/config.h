@@ -7,9 +7,12 @@
 #include <stdint.h>
 
 #include "common/cpus.h"
+#include "common/signature.h"
 #include "common/socket.h"
 #include "common/status.h"
 #include "proto/limits.h"
+
+struct passed;
 
 /* sender.conf, checked and in machine units. Immutable after loading, so shared by all threads. */
 
@@ -24,10 +27,14 @@ struct config_channel {
     enum config_symlinks symlinks;
     /* Keys retain and retain_bytes; 0: none of its own. The time replaces that of all, the bytes bound it besides. */
     uint64_t retain_ns, retain_bytes;
+    uint32_t
+        approvals; /* key approvals: so many approvals an item waits for; 0: none, but what lies there goes along */
 };
 
 struct config {
     char *spool, *state, *status, *signing_key;
+    bool has_next_key; /* key next_key in [sender]: the public key that will follow is announced */
+    struct signature_public next_key;
     uint64_t settle_ns, settle_tree_ns;
     uint64_t max_size; /* bytes of one transfer; key max_size in [sender], LIMIT_TRANSFER_SIZE by default */
     struct cpus cpus;  /* key cpus in [sender]: of the read thread, then of each lane's send thread */
@@ -36,7 +43,9 @@ struct config {
     uint64_t rate_bits_per_s;
     uint32_t mtu; /* 0 = auto */
     bool carrier_required;
-    char *link_key; /* NULL: none */
+    bool sandbox;    /* key sandbox in [sender]; on by default */
+    bool hide_names; /* in the log; key log_names in [sender] */
+    char *link_key;  /* NULL: none */
     uint32_t source_symbols, repair_symbols;
     uint64_t burst_ns;
     uint64_t retain_ns, retain_bytes;
@@ -54,14 +63,17 @@ struct config {
     uint16_t symbol_size; /* from mtu, or from the route when mtu = auto (at most 9000) */
     uint16_t depth;       /* config_depth() of the whole rate, also with several lanes: one of them may have it all */
     char interface[16];   /* of the route to peer */
+
+    struct passed *passed; /* as given to config_load(); NULL once the link is open, or where nothing was passed */
 };
 
 /*
  * Prints every problem as FILE:LINE: message. STATUS_INVALID when there was one, STATUS_SYSTEM when the file can't be
  * read. *config is usable only on STATUS_OK; config_deinit() frees it. Loads the keys to see that they are sound, so
- * signature_init() comes first.
+ * signature_init() comes first. `passed` (sender/passed.h) is borrowed, and NULL where nothing was passed: with it, the
+ * route to the peer is that of the network namespace of the passed sockets.
  */
-MUST_CHECK enum status config_load(const char *file, struct config *config);
+MUST_CHECK enum status config_load(const char *file, struct passed *passed, struct config *config);
 void config_deinit(struct config *config);
 /* Blocks in an interleave group: ceil(datagrams in the burst / (repair_symbols / 2)), at least 1. Pure. */
 uint64_t config_depth(uint64_t rate_bits_per_s, uint64_t burst_ns, uint64_t wire_bits, uint32_t repair_symbols);

@@ -39,7 +39,7 @@ enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
     struct fetch *made = calloc(1, sizeof *made);
     assert(made != NULL);
     made->bell = bell;
-    enum status status = ring_open(SLOTS + 1, 2 * (SLOTS + 1), &made->ring);
+    enum status status = ring_open(SLOTS + 1, 2 * (SLOTS + 1), RING_READS, &made->ring);
     if (status != STATUS_OK) {
         free(made);
         return status;

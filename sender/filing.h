@@ -15,17 +15,22 @@
  * is not said the caller flushes the directories itself, once for a batch. Any thread.
  */
 
-/* Makes .sending/ID and moves CHANNEL/NAME into it; *directory_fd is .sending/ID. Undone on failure. STATUS_NOT_FOUND
- * when there is no such item. */
+/* Makes .sending/ID and moves CHANNEL/NAME.approval, if there is one, and CHANNEL/NAME into it; *directory_fd is
+ * .sending/ID. Undone on failure. STATUS_NOT_FOUND when there is no such item. */
 MUST_CHECK enum status filing_take(const struct spooldirs *dirs, int channel_fd, const char *name,
                                    const uint8_t id[static TRANSFER_ID_SIZE], int *directory_fd);
 
 /*
- * Moves .sending/ID/NAME back to CHANNEL/NAME and removes .sending/ID; synced. STATUS_EXISTS when the name is taken
- * meanwhile.
+ * Moves .sending/ID/NAME back to CHANNEL/NAME, then its approvals, and removes .sending/ID; synced. STATUS_EXISTS when
+ * the name is taken meanwhile.
  */
 MUST_CHECK enum status filing_give_back(const struct spooldirs *dirs, const uint8_t id[static TRANSFER_ID_SIZE],
                                         const char *channel_directory, const char *name);
+
+/* Likewise of approvals whose item is not in .sending/ID: the claim did not get further. */
+MUST_CHECK enum status filing_give_back_approvals(const struct spooldirs *dirs,
+                                                  const uint8_t id[static TRANSFER_ID_SIZE],
+                                                  const char *channel_directory, const char *name);
 
 /* .sending/ID becomes .failed/ID, with the file `reason` in it; synced. */
 MUST_CHECK enum status filing_refuse(const struct spooldirs *dirs, const uint8_t id[static TRANSFER_ID_SIZE],

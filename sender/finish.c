@@ -120,10 +120,10 @@ void finish_batch(const struct claim *claim, struct finish_backlog *backlog, str
         char name[SHOWN_SIZE];
         printable_name(transfer->name, name, sizeof name);
         if (file_away(claim, &items[i]) != STATUS_OK)
-            log_error("%s/%s can't leave .sending: %s; the next start of the sender sorts it out", transfer->channel,
-                      name, strerror(errno));
+            log_error("%s/" LOG_NAME " can't leave .sending: %s; the next start of the sender sorts it out",
+                      transfer->channel, name, strerror(errno));
         if (items[i].result != FINISH_SENT)
-            log_warning("%s/%s %s: %s", transfer->channel, name,
+            log_warning("%s/" LOG_NAME " %s: " LOG_DETAIL, transfer->channel, name,
                         items[i].result == FINISH_REFUSED ? "is refused" : "goes back to the spool", transfer->reason);
         sent = sent || items[i].result == FINISH_SENT;
         memcpy(changes[i].id, transfer->id, TRANSFER_ID_SIZE);

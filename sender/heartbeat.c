@@ -16,8 +16,10 @@ enum {
 
 struct heartbeat {
     const struct signature_key *key;
+    const struct signature_public *next_key; /* to be announced; NULL: none */
     pthread_mutex_t mutex;
     /* Guarded by the mutex. */
+    uint64_t key_beat;                   /* the first beat that may announce it once more */
     struct message_heartbeat facts;      /* what does not depend on the list */
     struct message_in_flight *in_flight; /* all transfers in the pipeline, in order of entry */
     size_t count, capacity;
@@ -47,6 +49,7 @@ struct heartbeat *heartbeat_create(const struct config *config, const struct sig
     }
     heartbeat->capacity = FIRST_CAPACITY;
     heartbeat->key = key;
+    heartbeat->next_key = config->has_next_key ? &config->next_key : NULL;
     int error = pthread_mutex_init(&heartbeat->mutex, NULL);
     assert(error == 0);
     (void)error;
@@ -166,15 +169,20 @@ uint64_t heartbeat_settled_sequence(struct heartbeat *heartbeat)
     return settled;
 }
 
-static void take_facts(struct heartbeat *heartbeat, struct message_heartbeat *beat)
+/* Returns whether this beat also brings the next key: a padded one has no room, and once a minute is often enough. */
+static bool take_facts(struct heartbeat *heartbeat, bool padded, struct message_heartbeat *beat)
 {
     pthread_mutex_lock(&heartbeat->mutex);
     heartbeat->facts.beat++;
+    bool with_key = heartbeat->next_key != NULL && !padded && heartbeat->facts.beat >= heartbeat->key_beat;
+    if (with_key)
+        heartbeat->key_beat = heartbeat->facts.beat + HEARTBEAT_KEY_EACH * (uint64_t)heartbeat->facts.lanes;
     *beat = heartbeat->facts;
     beat->settled_sequence = settled_sequence(heartbeat);
     beat->in_flight_count = heartbeat->count < LIMIT_IN_FLIGHT ? (uint32_t)heartbeat->count : LIMIT_IN_FLIGHT;
     memcpy(beat->in_flight, heartbeat->in_flight, beat->in_flight_count * sizeof *beat->in_flight);
     pthread_mutex_unlock(&heartbeat->mutex);
+    return with_key;
 }
 
 static void encode_signed(const struct heartbeat *heartbeat, const struct message_heartbeat *beat, uint8_t **bytes,
@@ -195,13 +203,27 @@ static uint16_t symbol_size_for(size_t frame_size, uint16_t largest)
     return size < largest ? (uint16_t)size : largest;
 }
 
+/* Appends the frame at `out`; returns its size. */
+static size_t append_key(const struct heartbeat *heartbeat, int64_t realtime_ns, uint8_t *out)
+{
+    struct message_key message = {.key = *heartbeat->next_key, .time_ns = realtime_ns};
+    uint8_t *body, *bytes;
+    size_t body_size, size;
+    message_encode_key(&message, &body, &body_size);
+    signed_encode(heartbeat->key, body, body_size, NULL, &bytes, &size, NULL);
+    size_t used = frame_write_signed(out, FRAME_KEY, NULL, bytes, (uint32_t)size);
+    free(bytes);
+    free(body);
+    return used;
+}
+
 uint8_t heartbeat_build(struct heartbeat *heartbeat, bool padded, int64_t realtime_ns,
                         uint8_t payload[static HEARTBEAT_PAYLOAD_SIZE], uint16_t *symbol_size)
 {
     struct message_heartbeat beat;
     uint8_t *bytes;
     size_t size;
-    take_facts(heartbeat, &beat);
+    bool with_key = take_facts(heartbeat, padded, &beat);
     beat.time_ns = realtime_ns;
     encode_signed(heartbeat, &beat, &bytes, &size);
     if (padded && frame_signed_size(NULL, (uint32_t)size) + PADDING_OVERHEAD < beat.symbol_size) {
@@ -209,11 +231,12 @@ uint8_t heartbeat_build(struct heartbeat *heartbeat, bool padded, int64_t realti
         free(bytes);
         encode_signed(heartbeat, &beat, &bytes, &size);
     }
-    size_t used = frame_signed_size(NULL, (uint32_t)size);
+    size_t used = frame_write_signed(payload, FRAME_HEARTBEAT, NULL, bytes, (uint32_t)size);
+    if (with_key)
+        used += append_key(heartbeat, realtime_ns, payload + used);
     *symbol_size = padded ? (uint16_t)beat.symbol_size : symbol_size_for(used, (uint16_t)beat.symbol_size);
     size_t k = (used + *symbol_size - 1) / *symbol_size;
     assert(k <= LIMIT_SOURCE_SYMBOLS && k * *symbol_size <= HEARTBEAT_PAYLOAD_SIZE);
-    frame_write_signed(payload, FRAME_HEARTBEAT, NULL, bytes, (uint32_t)size);
     memset(payload + used, 0, k * *symbol_size - used);
     free(bytes);
     return (uint8_t)k;

@@ -20,6 +20,7 @@ struct heartbeat;
 #define HEARTBEAT_INTERVAL_NS UINT64_C(1000000000)
 enum {
     HEARTBEAT_PADDED_EACH = 10,
+    HEARTBEAT_KEY_EACH = 60, /* beats of a lane between two announcements of the next key */
     HEARTBEAT_PAYLOAD_SIZE =
         LIMIT_MESSAGE_SIZE + LIMIT_SIGNED_OVERHEAD + LIMIT_SYMBOL_SIZE, /* bytes that any beat fits in */
 };
@@ -46,7 +47,7 @@ void heartbeat_set_healing(struct heartbeat *heartbeat, const struct message_ran
 /*
  * The next beat, signed and framed, as the payload of a block of its own: k * *symbol_size bytes. Returns k. With
  * `padded` the symbol size is the configured one, so that the beat also proves that full datagrams pass; otherwise
- * what is needed.
+ * what is needed. Where the configuration has a next key, a KEY frame follows from time to time.
  */
 uint8_t heartbeat_build(struct heartbeat *heartbeat, bool padded, int64_t realtime_ns,
                         uint8_t payload[static HEARTBEAT_PAYLOAD_SIZE], uint16_t *symbol_size);

@@ -68,7 +68,10 @@ enum status ledger_open(const char *state_directory, struct ledger **ledger)
     struct ledger *made = calloc(1, sizeof *made);
     assert(made != NULL);
     pthread_mutex_init(&made->mutex, NULL);
+    pthread_mutex_init(&made->reader_mutex, NULL);
     enum status status = db_open(file, APPLICATION_ID, schema, (unsigned)(sizeof schema / sizeof schema[0]), &made->db);
+    if (status == STATUS_OK)
+        status = db_open(file, APPLICATION_ID, schema, (unsigned)(sizeof schema / sizeof schema[0]), &made->reader);
     if (status == STATUS_OK)
         status = load_chain_id(made);
     if (status != STATUS_OK) {
@@ -83,7 +86,9 @@ void ledger_close(struct ledger *ledger)
 {
     if (ledger == NULL)
         return;
+    db_close(ledger->reader);
     db_close(ledger->db);
+    pthread_mutex_destroy(&ledger->reader_mutex);
     pthread_mutex_destroy(&ledger->mutex);
     free(ledger);
 }

@@ -13,8 +13,8 @@
 /*
  * Durable state of the low side (SQLite, state/sender.db): claims, chain and sequence numbers, signed manifests; what
  * is sent again is in ledger_again.h and ledger_replay.h.
- * Thread-safe: one connection behind one mutex. Every function that changes something returns after the commit.
- * Failures are logged here.
+ * Thread-safe: one connection behind one mutex, and one for questions that take long. Every function that changes
+ * something returns after the commit. Failures are logged here.
  */
 struct ledger;
 

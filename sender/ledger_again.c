@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sender/ledger_again.h"
 
+#include <string.h>
+
 #include "sender/ledger_private.h"
 #include "sender/ledger_replay.h"
 
@@ -13,19 +15,19 @@ enum status ledger_next(struct ledger *ledger, uint64_t after, int64_t since_ns,
     static const char sql[] = LEDGER_COLUMNS "WHERE sequence > ?1 AND (finished_at_ns >= ?2 OR state < 4)"
                                              " ORDER BY sequence LIMIT 1";
     sqlite3_stmt *statement;
-    pthread_mutex_lock(&ledger->mutex);
-    enum status status = db_prepare(ledger->db, sql, &statement);
+    pthread_mutex_lock(&ledger->reader_mutex);
+    enum status status = db_prepare(ledger->reader, sql, &statement);
     if (status == STATUS_OK) {
         sqlite3_bind_int64(statement, 1, after < LIMIT_SEQUENCE ? (int64_t)after : (int64_t)LIMIT_SEQUENCE);
         sqlite3_bind_int64(statement, 2, since_ns);
-        status = db_step(ledger->db, statement);
+        status = db_step(ledger->reader, statement);
     }
     if (status == STATUS_OK) {
         if (!ledger_read_row(statement, transfer))
             status = STATUS_CORRUPT;
         sqlite3_reset(statement);
     }
-    pthread_mutex_unlock(&ledger->mutex);
+    pthread_mutex_unlock(&ledger->reader_mutex);
     return status;
 }
 
@@ -41,17 +43,29 @@ static enum status visit_rows(struct ledger *ledger, sqlite3_stmt *statement,
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
+/* There may be a hundred thousand of them, and it is asked for each minute: so only what is needed is read, by the
+ * connection that nobody who seals or claims waits for. */
 enum status ledger_each_sent(struct ledger *ledger,
                              void (*visit)(const struct ledger_transfer *transfer, void *context), void *context)
 {
-    static const char sql[] = LEDGER_COLUMNS "WHERE state = 4 ORDER BY finished_at_ns";
+    static const char sql[] =
+        "SELECT id, channel, finished_at_ns, bytes, sequence FROM transfer WHERE state = 4 ORDER BY finished_at_ns";
     sqlite3_stmt *statement;
-    pthread_mutex_lock(&ledger->mutex);
-    enum status status = db_prepare(ledger->db, sql, &statement);
-    if (status == STATUS_OK)
-        status = visit_rows(ledger, statement, visit, context);
-    pthread_mutex_unlock(&ledger->mutex);
-    return status;
+    pthread_mutex_lock(&ledger->reader_mutex);
+    enum status status = db_prepare(ledger->reader, sql, &statement);
+    while (status == STATUS_OK && (status = db_step(ledger->reader, statement)) == STATUS_OK) {
+        struct ledger_transfer transfer = {.state = LEDGER_SENT};
+        if (sqlite3_column_bytes(statement, 0) != TRANSFER_ID_SIZE)
+            continue;
+        memcpy(transfer.id, sqlite3_column_blob(statement, 0), TRANSFER_ID_SIZE);
+        ledger_copy_text(transfer.channel, sizeof transfer.channel, statement, 1);
+        transfer.finished_at_ns = sqlite3_column_int64(statement, 2);
+        transfer.bytes = (uint64_t)sqlite3_column_int64(statement, 3);
+        transfer.sequence = (uint64_t)sqlite3_column_int64(statement, 4);
+        visit(&transfer, context);
+    }
+    pthread_mutex_unlock(&ledger->reader_mutex);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 enum status ledger_each_healable(struct ledger *ledger, int64_t since_ns, uint32_t copies, size_t limit,

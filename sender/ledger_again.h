@@ -16,8 +16,8 @@
  */
 MUST_CHECK enum status ledger_next(struct ledger *ledger, uint64_t after, int64_t since_ns,
                                    struct ledger_transfer *transfer);
-/* Calls `visit` for all that is sent and retained, the one that was sent first in front. `visit` must not call the
- * ledger. */
+/* Calls `visit` for all that is sent and retained, the one that was sent first in front, with its id, channel,
+ * sequence, bytes and finished_at_ns only. `visit` must not call the ledger. */
 MUST_CHECK enum status ledger_each_sent(struct ledger *ledger,
                                         void (*visit)(const struct ledger_transfer *transfer, void *context),
                                         void *context);

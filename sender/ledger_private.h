@@ -16,6 +16,8 @@
 struct ledger {
     struct db *db;
     pthread_mutex_t mutex;
+    struct db *reader; /* for long questions, which hold up nobody who writes */
+    pthread_mutex_t reader_mutex;
     uint8_t chain_id[CHAIN_ID_SIZE];
     atomic_bool failing;
 };

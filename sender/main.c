@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,6 +19,9 @@
 #include "common/doorbell.h"
 #include "common/log.h"
 #include "common/mailbox.h"
+#include "common/namekey.h"
+#include "common/notify.h"
+#include "common/sandbox.h"
 #include "common/signature.h"
 #include "common/status.h"
 #include "sender/carrier.h"
@@ -24,6 +29,7 @@
 #include "sender/config.h"
 #include "sender/control.h"
 #include "sender/ledger.h"
+#include "sender/passed.h"
 #include "sender/pipeline.h"
 #include "sender/recover.h"
 #include "sender/requests.h"
@@ -36,11 +42,13 @@ enum { DESCRIPTORS_WANTED = 8192, KERNEL_MAJOR = 6, KERNEL_MINOR = 1, REASON_SIZ
 
 struct options {
     const char *file;
+    const char *sandbox; /* NULL: as the configuration says */
     bool check_only, once;
 };
 
 /* Everything that lives as long as the daemon, in the order in which it is made. */
 struct sender {
+    struct passed *passed; /* until all sockets are made */
     struct config config;
     int state_fd; /* locked: one sender for a state */
     struct signature_key *key;
@@ -61,21 +69,26 @@ struct sender {
 
 static void print_usage(FILE *stream)
 {
-    fputs("usage: diodecast-sender -c FILE [-n] [--once]\n"
-          "  -c, --config FILE  configuration (diodecast-sender.conf(5))\n"
-          "  -n, --check        check the configuration, print what is wrong, and exit\n"
-          "      --once         send what is in the spool, then exit\n"
-          "      --version      print the version\n"
-          "      --help         print this\n",
+    fputs("usage: diodecast-sender -c FILE [-n] [--once] [--sandbox=on|off]\n"
+          "  -c, --config FILE     configuration (diodecast-sender.conf(5))\n"
+          "  -n, --check           check the configuration, print what is wrong, and exit\n"
+          "      --once            send what is in the spool, then exit\n"
+          "      --sandbox=on|off  instead of what the configuration says\n"
+          "      --version         print the version\n"
+          "      --help            print this\n",
           stream);
 }
 
 /* An exit code when the program ends here, else -1. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
-    static const struct option table[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'n'},
-                                          {"once", no_argument, NULL, 'o'},         {"version", no_argument, NULL, 'v'},
-                                          {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option table[] = {{"config", required_argument, NULL, 'c'},
+                                          {"check", no_argument, NULL, 'n'},
+                                          {"once", no_argument, NULL, 'o'},
+                                          {"version", no_argument, NULL, 'v'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {"sandbox", required_argument, NULL, 's'},
+                                          {0}};
     int option;
     while ((option = getopt_long(argc, argv, "c:n", table, NULL)) != -1) {
         switch (option) {
@@ -88,6 +101,9 @@ static int parse_options(int argc, char **argv, struct options *options)
         case 'o':
             options->once = true;
             break;
+        case 's':
+            options->sandbox = optarg;
+            break;
         case 'v':
             puts("diodecast-sender " DIODECAST_VERSION);
             return EX_OK;
@@ -99,7 +115,9 @@ static int parse_options(int argc, char **argv, struct options *options)
             return EX_USAGE;
         }
     }
-    if (options->file != NULL && optind == argc)
+    bool known =
+        options->sandbox == NULL || strcmp(options->sandbox, "on") == 0 || strcmp(options->sandbox, "off") == 0;
+    if (options->file != NULL && optind == argc && known)
         return -1;
     print_usage(stderr);
     return EX_USAGE;
@@ -158,19 +176,45 @@ static int lock_state(struct sender *sender)
     return EX_IOERR;
 }
 
+static int exit_code_of(enum status sandbox_status)
+{
+    return sandbox_status == STATUS_OK ? EX_OK : sandbox_status == STATUS_DENIED ? EX_SOFTWARE : EX_UNAVAILABLE;
+}
+
+/* Before the first thread, which is the audit log's. The kernel counts below /proc what it dropped of what was sent. */
+static int enter_sandbox(const struct config *config)
+{
+    char status[PATH_MAX];
+    snprintf(status, sizeof status, "%s", config->status);
+    const struct sandbox_path paths[] = {
+        {config->spool, SANDBOX_MOVES},    {config->state, SANDBOX_WRITES},   {dirname(status), SANDBOX_WRITES},
+        {config->link_key, SANDBOX_READS}, {"/proc/self/net", SANDBOX_READS},
+    };
+    if (config->sandbox)
+        return exit_code_of(sandbox_enter(SANDBOX_SENDER, paths, sizeof paths / sizeof *paths));
+    sandbox_tell_off();
+    return EX_OK;
+}
+
 static int open_state(struct sender *sender)
 {
     char reason[REASON_SIZE];
     int code = lock_state(sender);
     if (code != EX_OK)
         return code;
+    if (sender->config.hide_names && namekey_hide_names(sender->config.state) != STATUS_OK)
+        return EX_IOERR;
     if (signature_key_load(sender->config.signing_key, &sender->key, reason) != STATUS_OK) {
         log_error("%s", reason);
         return EX_CONFIG;
     }
     if (spooldirs_open(sender->config.spool, &sender->dirs) != STATUS_OK ||
-        ledger_open(sender->config.state, &sender->ledger) != STATUS_OK ||
-        audit_open(sender->config.state, "low", &sender->audit) != STATUS_OK)
+        ledger_open(sender->config.state, &sender->ledger) != STATUS_OK)
+        return EX_IOERR;
+    code = enter_sandbox(&sender->config);
+    if (code != EX_OK)
+        return code;
+    if (audit_open(sender->config.state, "low", &sender->audit) != STATUS_OK)
         return EX_IOERR;
     audit_note(sender->audit, &(struct audit_entry){.event = AUDIT_STARTED, .detail = DIODECAST_VERSION});
     return EX_OK;
@@ -188,11 +232,18 @@ static int open_link(struct sender *sender)
                         &sender->pipeline) != STATUS_OK)
         return EX_OSERR;
     if (sender->config.carrier_required && sender->config.interface[0] != '\0') {
-        if (carrier_open(sender->config.interface, &sender->carrier) != STATUS_OK)
+        if (carrier_open(sender->config.interface, sender->config.passed, &sender->carrier) != STATUS_OK)
             return EX_OSERR;
         pipeline_set_carrier(sender->pipeline, carrier_is_up(sender->carrier));
     }
     return EX_OK;
+}
+
+/* What was passed and not needed is closed. */
+static void close_passed(struct sender *sender)
+{
+    passed_destroy(sender->passed);
+    sender->passed = sender->config.passed = NULL;
 }
 
 static int open_control(struct sender *sender, bool once, size_t descriptor_limit)
@@ -217,6 +268,7 @@ static int open_control(struct sender *sender, bool once, size_t descriptor_limi
     setup.finished = sender->finished;
     setup.bell = sender->bell;
     setup.carrier = sender->carrier;
+    close_passed(sender);
     return control_create(&setup, &sender->control) == STATUS_OK ? EX_OK : EX_IOERR;
 }
 
@@ -228,7 +280,9 @@ static int start(struct sender *sender)
         return EX_IOERR;
     control_resume(sender->control, recovered.transfers, recovered.count);
     free(recovered.transfers);
-    return pipeline_start(sender->pipeline) == STATUS_OK ? EX_OK : EX_OSERR;
+    if (pipeline_start(sender->pipeline) != STATUS_OK)
+        return EX_OSERR;
+    return sandbox_is_on() ? exit_code_of(sandbox_seal(SANDBOX_SENDER)) : EX_OK;
 }
 
 static void tear_down(struct sender *sender)
@@ -251,6 +305,7 @@ static void tear_down(struct sender *sender)
     signature_key_destroy(sender->key);
     if (sender->state_fd >= 0)
         close(sender->state_fd);
+    close_passed(sender);
     config_deinit(&sender->config);
 }
 
@@ -263,11 +318,16 @@ int main(int argc, char **argv)
         return code;
 
     log_open("diodecast-sender", LOG_LEVEL_INFO);
+    notify_open();
     if (signature_init() != STATUS_OK)
         return EX_SOFTWARE;
-    enum status status = config_load(options.file, &sender.config);
-    if (status != STATUS_OK)
+    enum status status = passed_take(&sender.passed);
+    if (status == STATUS_OK)
+        status = config_load(options.file, sender.passed, &sender.config);
+    if (status != STATUS_OK) {
+        passed_destroy(sender.passed);
         return EX_CONFIG;
+    }
     if (options.check_only) {
         config_deinit(&sender.config);
         return EX_OK;
@@ -276,6 +336,8 @@ int main(int argc, char **argv)
         config_deinit(&sender.config);
         return EX_OSERR;
     }
+    if (options.sandbox != NULL)
+        sender.config.sandbox = strcmp(options.sandbox, "on") == 0;
     prepare_signals();
     /* libuv's workers: a claim of each priority, finishing, retention, marks and repeats at the same time, and one to
      * spare. */
@@ -285,6 +347,7 @@ int main(int argc, char **argv)
     code = open_state(&sender);
     if (code == EX_OK)
         code = open_link(&sender);
+    sandbox_limit_thread();
     if (code == EX_OK)
         code = open_control(&sender, options.once, descriptor_limit);
     if (code == EX_OK)

@@ -6,19 +6,30 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/rtnetlink.h"
+#include "sender/config.h"
+#include "sender/passed.h"
+
 enum { TEXT_SIZE = 16 << 10 };
 
-void overflow_open(struct overflow *overflow, bool ipv6)
+void overflow_open(struct overflow *overflow, const struct config *config)
 {
-    overflow->ipv6 = ipv6;
-    overflow->fd = open(ipv6 ? "/proc/self/net/snmp6" : "/proc/self/net/snmp", O_RDONLY | O_CLOEXEC);
+    bool ipv6 = socket_address_is_ipv6(&config->peer);
+    *overflow = (struct overflow){.fd = -1, .ipv6 = ipv6, .questions = -1, .interface = config->interface};
+    int questions = config->passed != NULL ? passed_questions(config->passed) : -1;
+    if (questions >= 0)
+        overflow->questions = fcntl(questions, F_DUPFD_CLOEXEC, 0);
+    else
+        overflow->fd = open(ipv6 ? "/proc/self/net/snmp6" : "/proc/self/net/snmp", O_RDONLY | O_CLOEXEC);
 }
 
 void overflow_close(struct overflow *overflow)
 {
     if (overflow->fd >= 0)
         close(overflow->fd);
-    overflow->fd = -1;
+    if (overflow->questions >= 0)
+        close(overflow->questions);
+    overflow->fd = overflow->questions = -1;
 }
 
 /* One line of names, one of values: "Udp: InDatagrams NoPorts ..." and "Udp: 7 0 ...". */
@@ -51,6 +62,8 @@ static uint64_t parse_line(const char *text)
 uint64_t overflow_total(const struct overflow *overflow)
 {
     char text[TEXT_SIZE];
+    if (overflow->questions >= 0)
+        return rtnetlink_queue_drops(overflow->questions, overflow->interface);
     if (overflow->fd < 0)
         return 0;
     ssize_t got = pread(overflow->fd, text, sizeof text - 1, 0);

@@ -14,9 +14,14 @@
 struct overflow {
     int fd; /* /proc/net/snmp or snmp6; -1 where there is none */
     bool ipv6;
+    int questions;         /* or -1: the socket that is asked instead */
+    const char *interface; /* then */
 };
 
-void overflow_open(struct overflow *overflow, bool ipv6);
+struct config;
+/* When the service manager passes the sockets, those counters are of another network namespace: then it is what the
+ * queue of the interface has dropped. `config` is borrowed. */
+void overflow_open(struct overflow *overflow, const struct config *config);
 void overflow_close(struct overflow *overflow);
 /* Since the machine started; 0 when it can't be told. */
 uint64_t overflow_total(const struct overflow *overflow);

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/units.h"
 #include "proto/identity.h"
+#include "proto/relpath.h"
 #include "sender/filing.h"
 #include "sender/printable.h"
 #include "sender/witness.h"
@@ -84,6 +85,7 @@ static struct transfer *make_transfer(const struct claim *claim, const struct le
     memcpy(transfer->origin_user, row->origin_user, sizeof transfer->origin_user);
     transfer->priority = rule->priority;
     transfer->symlinks = rule->symlinks;
+    transfer->approvals = rule->approvals;
     transfer->in_root = row->in_root;
     if (row->state == LEDGER_SEALED)
         transfer->sequence = row->sequence;
@@ -108,7 +110,8 @@ static enum status resume(const struct claim *claim, const struct ledger_transfe
     if (!claim_list(claim, transfer, reason)) {
         witness(claim, row, AUDIT_REFUSED, reason);
         char name[SHOWN_SIZE];
-        log_warning("%s/%s is refused: %s", row->channel, printable_name(row->name, name, sizeof name), reason);
+        log_warning("%s/" LOG_NAME " is refused: " LOG_DETAIL, row->channel,
+                    printable_name(row->name, name, sizeof name), reason);
         status = filing_refuse(claim->dirs, row->id, row->name, reason);
         if (status == STATUS_OK)
             status = set_state(claim, row, LEDGER_FAILED, 0, reason);
@@ -145,16 +148,23 @@ static enum status settle_row(const struct claim *claim, const struct ledger_tra
         witness(claim, row, AUDIT_REFUSED, NULL);
         return set_state(claim, row, LEDGER_FAILED, 0, NULL);
     }
+    char name[SHOWN_SIZE];
+    bool sent = is_in(claim->dirs->sent, row, &tree);
+    if (sent && row->state != LEDGER_SEALED)
+        log_error("%s/" LOG_NAME
+                  " was sent completely, under a number that this state does not know: it was restored from a "
+                  "backup; what the high side lacks of it can't be replayed: drop it again then",
+                  row->channel, printable_name(row->name, name, sizeof name));
+    if (sent) {
+        witness(claim, row, AUDIT_SENT, NULL);
+        return set_state(claim, row, LEDGER_SENT, 0, NULL);
+    }
     if (row->state != LEDGER_SEALED) {
         witness(claim, row, AUDIT_RETURNED, NULL);
         return set_state(claim, row, LEDGER_RETURNED, 0, NULL);
     }
-    if (is_in(claim->dirs->sent, row, &tree)) {
-        witness(claim, row, AUDIT_SENT, NULL);
-        return set_state(claim, row, LEDGER_SENT, 0, NULL);
-    }
-    char name[SHOWN_SIZE];
-    log_error("%s/%s, sequence %" PRIu64 ", was removed from .sending before it was sent completely; the high side may "
+    log_error("%s/" LOG_NAME ", sequence %" PRIu64
+              ", was removed from .sending before it was sent completely; the high side may "
               "lack it: drop it again",
               row->channel, printable_name(row->name, name, sizeof name), row->sequence);
     witness(claim, row, AUDIT_REFUSED, "removed from .sending before it was sent completely");
@@ -167,7 +177,7 @@ static bool parse_id(const char *text, uint8_t id[static TRANSFER_ID_SIZE])
     return sodium_hex2bin(id, TRANSFER_ID_SIZE, text, strlen(text), NULL, &size, NULL) == 0 && size == TRANSFER_ID_SIZE;
 }
 
-/* The only item in .sending/ID; false when there is none. */
+/* The item in .sending/ID, or else its approvals; false when there is nothing. */
 static bool find_item(int sending_fd, const char *id, char name[static LIMIT_COMPONENT_LENGTH + 1])
 {
     int fd = openat(sending_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -178,9 +188,11 @@ static bool find_item(int sending_fd, const char *id, char name[static LIMIT_COM
             close(fd);
         return false;
     }
-    for (const struct dirent *entry; !found && (entry = readdir(stream)) != NULL;) {
+    bool certain = false;
+    for (const struct dirent *entry; !certain && (entry = readdir(stream)) != NULL;) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
+        certain = !relpath_is_approval(entry->d_name);
         snprintf(name, LIMIT_COMPONENT_LENGTH + 1, "%s", entry->d_name);
         found = true;
     }
@@ -207,11 +219,13 @@ static enum status sweep_one(const struct claim *claim, const char *text, const 
         (void)unlinkat(claim->dirs->sending, text, AT_REMOVEDIR);
         return STATUS_OK;
     }
-    log_notice("%s is found in .sending, where it does not belong", printable_name(name, shown, sizeof shown));
+    log_notice(LOG_NAME " is found in .sending, where it does not belong", printable_name(name, shown, sizeof shown));
     if (!known)
         return filing_refuse(claim->dirs, id, name, unknown);
     if (row.state == LEDGER_SENT || row.state == LEDGER_EXPIRED)
         return filing_sent(claim->dirs, id);
+    if (row.state == LEDGER_RETURNED && !is_in(claim->dirs->sending, &row, &tree) && relpath_is_approval(name))
+        return filing_give_back_approvals(claim->dirs, id, filing_directory(row.channel, row.in_root), row.name);
     if (row.state == LEDGER_RETURNED && is_in(claim->dirs->sending, &row, &tree)) {
         status = filing_give_back(claim->dirs, id, filing_directory(row.channel, row.in_root), row.name);
         if (status != STATUS_EXISTS)

@@ -21,6 +21,8 @@
  *     SENT, FAILED       in .sending/ID                   moved to where it belongs
  *     RETURNED           in .sending/ID                   moved back to the spool
  *     nothing            in .sending/ID                   moved to .failed/ID: its channel is not known any more
+ *
+ * NAME.approval goes where NAME goes; alone in .sending/ID, it goes back to the spool, for its item never left there.
  */
 struct recover_result {
     struct transfer **transfers; /* to be submitted, oldest first; malloc'ed */

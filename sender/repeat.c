@@ -219,10 +219,10 @@ static void replay_finished(struct repeat *repeat, struct slot *slot)
     keep_ended(repeat, &ended);
     printable_name(transfer->name, name, sizeof name);
     if (good)
-        log_info("%s/%s, sequence %" PRIu64 ", is sent again", transfer->channel, name, transfer->sequence);
+        log_info("%s/" LOG_NAME ", sequence %" PRIu64 ", is sent again", transfer->channel, name, transfer->sequence);
     else
-        log_warning("%s/%s, sequence %" PRIu64 ", can't be sent again: %s", transfer->channel, name, transfer->sequence,
-                    transfer->reason);
+        log_warning("%s/" LOG_NAME ", sequence %" PRIu64 ", can't be sent again: " LOG_DETAIL, transfer->channel, name,
+                    transfer->sequence, transfer->reason);
     if (good)
         witness_replayed(repeat->setup.claim->audit, repeat->setup.claim->ledger, transfer);
     else

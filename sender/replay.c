@@ -27,15 +27,28 @@ static void refuse(struct replay_plan *plan, const char *message)
     snprintf(plan->message, sizeof plan->message, "%s", message);
 }
 
+/* Where `sequence` stands or belongs in plan->by_sequence. They mostly come in order, so the search begins there. */
+static size_t place_of(const struct replay_plan *plan, uint64_t sequence)
+{
+    size_t low = 0, high = plan->count;
+    if (high > 0 && plan->items[plan->by_sequence[high - 1]].sequence < sequence)
+        return high;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->items[plan->by_sequence[middle]].sequence < sequence)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 static struct replay_item *find_item(const struct replay_plan *plan, uint64_t sequence)
 {
-    /* They mostly come in order, and there may be many. */
-    if (plan->count == 0 || plan->highest_sequence < sequence)
+    size_t place = place_of(plan, sequence);
+    if (place == plan->count || plan->items[plan->by_sequence[place]].sequence != sequence)
         return NULL;
-    for (size_t i = 0; i < plan->count; i++)
-        if (plan->items[i].sequence == sequence)
-            return &plan->items[i];
-    return NULL;
+    return &plan->items[plan->by_sequence[place]];
 }
 
 /* NULL when there are too many; the plan then says so. */
@@ -51,13 +64,15 @@ static struct replay_item *add_item(struct replay_plan *plan, uint64_t sequence,
     if (plan->count == plan->capacity) {
         plan->capacity = plan->capacity == 0 ? 16 : 2 * plan->capacity;
         plan->items = reallocarray(plan->items, plan->capacity, sizeof plan->items[0]);
-        assert(plan->items != NULL);
+        plan->by_sequence = reallocarray(plan->by_sequence, plan->capacity, sizeof plan->by_sequence[0]);
+        assert(plan->items != NULL && plan->by_sequence != NULL);
     }
+    uint32_t *place = &plan->by_sequence[place_of(plan, sequence)];
+    memmove(place + 1, place, (size_t)(plan->by_sequence + plan->count - place) * sizeof *place);
+    *place = (uint32_t)plan->count;
     struct replay_item *item = &plan->items[plan->count++];
     memset(item, 0, sizeof *item);
     item->sequence = sequence;
-    if (sequence > plan->highest_sequence)
-        plan->highest_sequence = sequence;
     item->state = state;
     return item;
 }
@@ -254,6 +269,7 @@ enum status replay_resolve(const struct request *request, const struct replay_so
 void replay_plan_deinit(struct replay_plan *plan)
 {
     free(plan->items);
+    free(plan->by_sequence);
     *plan = (struct replay_plan){0};
 }
 

@@ -57,7 +57,7 @@ struct replay_plan {
     char message[REPLAY_MESSAGE_SIZE]; /* for the operator */
     struct replay_item *items;         /* in order of the request, each transfer once */
     size_t count, capacity;
-    uint64_t highest_sequence;
+    uint32_t *by_sequence; /* their places, in order of sequence */
     size_t queued;
     uint64_t bytes; /* of the queued ones */
 };

@@ -2,6 +2,7 @@
 #include "sender/seal.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "proto/manifest.h"
 #include "proto/message.h"
 #include "proto/signed.h"
+#include "sender/approvals.h"
 
 enum {
     BATCH_SIZE = 256,        /* transfers in one ledger transaction */
@@ -132,6 +134,33 @@ static void set_outcome(struct transfer *transfer, enum transfer_outcome outcome
     snprintf(transfer->reason, sizeof transfer->reason, "%s", reason);
 }
 
+/* Takes the approvals that came with the item into the manifest; false when it ends here (its outcome says how). */
+static bool take_approvals(struct transfer *transfer, struct manifest_writer *writer)
+{
+    struct approvals approvals;
+    char what[256], reason[LIMIT_REASON_LENGTH];
+    enum status status = approvals_read(transfer->directory_fd, transfer->name, &approvals, what);
+    size_t count = approvals.bundle.count;
+    reason[0] = '\0';
+    if (status != STATUS_OK && status != STATUS_INVALID) {
+        snprintf(reason, sizeof reason, "its approvals can't be read: %s", strerror(errno));
+        set_outcome(transfer, TRANSFER_RETURNED, reason);
+    } else if (status == STATUS_INVALID) {
+        snprintf(reason, sizeof reason, "its approvals can't be used: %s; make them anew with \"diodecast sign\"",
+                 what);
+        set_outcome(transfer, TRANSFER_REFUSED, reason);
+    } else if (approvals.bytes != NULL && !manifest_writer_adopt(writer, &approvals.bundle, what)) {
+        snprintf(reason, sizeof reason, "it is not what was approved: %s", what);
+        set_outcome(transfer, TRANSFER_REFUSED, reason);
+    } else if (count < transfer->approvals) {
+        snprintf(reason, sizeof reason, "%zu of the %" PRIu32 " approvals that its channel asks for are there", count,
+                 transfer->approvals);
+        set_outcome(transfer, TRANSFER_RETURNED, reason);
+    }
+    approvals_deinit(&approvals);
+    return reason[0] == '\0';
+}
+
 /* Looks at the item again and writes its statement; false when the transfer ends here (its outcome says how). */
 static bool prepare(const struct seal *seal, struct transfer *transfer, struct candidate *candidate)
 {
@@ -150,6 +179,10 @@ static bool prepare(const struct seal *seal, struct transfer *transfer, struct c
         return false;
     }
     struct manifest_writer *writer = write_statement(transfer);
+    if (!take_approvals(transfer, writer)) {
+        manifest_writer_destroy(writer);
+        return false;
+    }
     if (manifest_writer_size(writer) > LIMIT_MANIFEST_SIZE) {
         manifest_writer_destroy(writer);
         set_outcome(transfer, TRANSFER_REFUSED, "its manifest would be larger than 64 MiB; split the item");

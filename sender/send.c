@@ -20,6 +20,7 @@
 #include "sender/group.h"
 #include "sender/interleave.h"
 #include "sender/pace.h"
+#include "sender/passed.h"
 
 #define TRAIN_SPAN_NS    CLOCK_MILLISECOND_NS         /* most that one train takes on the link */
 #define CREDIT_NS        (25 * CLOCK_MILLISECOND_NS)  /* lateness that is made up for */
@@ -404,7 +405,7 @@ static void run(void *context)
     struct send_stage *stage = context;
     /* The default slack of 50 us is a train at 10 Gbit/s. */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    enum status status = stage->start_status = ring_open(RING_ENTRIES, RING_COMPLETIONS, &stage->ring);
+    enum status status = stage->start_status = ring_open(RING_ENTRIES, RING_COMPLETIONS, RING_SENDS, &stage->ring);
     sem_post(&stage->started);
     if (status != STATUS_OK)
         return;
@@ -421,6 +422,19 @@ static void run(void *context)
     ring_close(&stage->ring);
     train_destroy(stage->yard);
     fec_cache_destroy(stage->codes);
+}
+
+static enum status open_socket(struct send_stage *stage)
+{
+    struct passed *passed = stage->setup.config->passed;
+    if (passed == NULL)
+        return socket_open_sender(&stage->to, SEND_BUFFER, &stage->fd);
+    int fd = passed_socket(passed, socket_address_is_ipv6(&stage->to));
+    if (fd < 0)
+        return STATUS_INVALID;
+    enum status status = socket_adopt_sender(fd, &stage->to, SEND_BUFFER);
+    stage->fd = status == STATUS_OK ? fd : -1;
+    return status;
 }
 
 enum status send_create(const struct send_setup *setup, struct send_stage **stage)
@@ -446,9 +460,9 @@ enum status send_create(const struct send_setup *setup, struct send_stage **stag
     bool port_fits = socket_address_lane(&config->peer, setup->lane->index, &made->to);
     assert(port_fits);
     (void)port_fits;
-    enum status status = socket_open_sender(&made->to, SEND_BUFFER, &made->fd);
+    enum status status = open_socket(made);
     if (status == STATUS_OK && config->carrier_required && config->interface[0] != '\0')
-        status = carrier_open(config->interface, &made->watch);
+        status = carrier_open(config->interface, config->passed, &made->watch);
     if (made->watch != NULL)
         made->losses = carrier_losses(made->watch);
     if (status != STATUS_OK) {

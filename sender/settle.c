@@ -24,9 +24,11 @@ struct entry {
     uint64_t blocked_ns;    /* interval of tries while blocked, else 0 */
     uint64_t due_ns;
     bool marked;
-    bool out;     /* being tried */
-    bool touched; /* while out */
-    bool renewed; /* while out another item of that name appeared, ... */
+    bool unapproved;    /* not to be tried before its approvals change, or a scan comes */
+    bool approval_came; /* while out */
+    bool out;           /* being tried */
+    bool touched;       /* while out */
+    bool renewed;       /* while out another item of that name appeared, ... */
     enum settle_how renewed_how;
     bool renewed_tree;
     bool seen; /* by the scan under way */
@@ -141,7 +143,7 @@ static uint64_t due_ns(const struct settle *settle, const struct entry *entry)
 {
     const struct settle_item *item = &entry->item;
     uint64_t quiet_ns = item->tree ? settle->settle_tree_ns : settle->settle_ns;
-    if (entry->out)
+    if (entry->out || entry->unapproved)
         return NEVER;
     if (item->how != SETTLE_RETURNED) {
         if (item->rule->complete == CONFIG_COMPLETE_MARKER)
@@ -162,6 +164,7 @@ static void reset(const struct settle *settle, struct entry *entry)
 static void unblock(struct entry *entry)
 {
     entry->blocked_ns = 0;
+    entry->unapproved = false;
     free(entry->message);
     entry->message = NULL;
 }
@@ -192,6 +195,7 @@ static void see_again(struct settle *settle, struct entry *entry, const struct s
     }
     if (entry->out)
         return;
+    entry->unapproved = false;
     entry->item.watched = seen->watched;
     entry->item.bytes = seen->bytes;
     if (seen->has_fingerprint) {
@@ -291,6 +295,17 @@ void settle_mark(struct settle *settle, const char *channel, const char *name, b
     reset(settle, entry);
 }
 
+void settle_approval(struct settle *settle, const char *channel, const char *name, uint64_t now_ns)
+{
+    struct entry *entry = *find(settle, channel, name);
+    if (entry == NULL)
+        return;
+    entry->approval_came = entry->out;
+    entry->unapproved = false;
+    entry->not_before_ns = now_ns; /* also of one that is blocked: by approvals that were not whole yet, perhaps */
+    reset(settle, entry);
+}
+
 /* The later an entry is due, the nearer to the root: what is replaced first is on top. */
 static void sift_down(struct entry **heap, size_t count)
 {
@@ -361,6 +376,7 @@ size_t settle_take(struct settle *settle, uint64_t now_ns, const size_t room[sta
             due[i]->out = true;
             due[i]->touched = false;
             due[i]->renewed = false;
+            due[i]->approval_came = false;
             due[i]->due_ns = NEVER;
             items[count++] = due[i]->item;
         }
@@ -408,14 +424,19 @@ static uint64_t retry_ns(const struct settle *settle, const struct entry *entry)
     return quiet_ns < RETRY_MIN_NS ? RETRY_MIN_NS : quiet_ns > RETRY_MAX_NS ? RETRY_MAX_NS : quiet_ns;
 }
 
+static void set_message(struct entry *entry, const char *message)
+{
+    entry->message = strndup(message, MESSAGE_SIZE);
+    assert(entry->message != NULL);
+}
+
 static void block(struct entry *entry, const char *message, uint64_t now_ns)
 {
     uint64_t interval_ns = entry->blocked_ns == 0 ? BLOCKED_MIN_NS : 2 * entry->blocked_ns;
     unblock(entry);
     entry->blocked_ns = interval_ns > BLOCKED_MAX_NS ? BLOCKED_MAX_NS : interval_ns;
-    entry->not_before_ns = now_ns + entry->blocked_ns;
-    entry->message = strndup(message, MESSAGE_SIZE);
-    assert(entry->message != NULL);
+    entry->not_before_ns = entry->approval_came ? now_ns : now_ns + entry->blocked_ns;
+    set_message(entry, message);
 }
 
 /* The item stays: says when it is tried next. */
@@ -445,6 +466,10 @@ static void put_back(const struct settle *settle, struct entry *entry, enum sett
         break;
     case SETTLE_UNMARKED:
         entry->marked = false;
+        break;
+    case SETTLE_UNAPPROVED:
+        entry->unapproved = !entry->approval_came;
+        set_message(entry, message);
         break;
     case SETTLE_BLOCKED:
         block(entry, message, now_ns);
@@ -500,7 +525,7 @@ void settle_returned(struct settle *settle, const struct settle_item *item, uint
 static const char *waits_for(const struct entry *entry)
 {
     const struct settle_item *item = &entry->item;
-    if (entry->blocked_ns != 0)
+    if (entry->blocked_ns != 0 || entry->unapproved)
         return entry->message;
     if (entry->out || item->how == SETTLE_RETURNED)
         return NULL;

@@ -40,14 +40,15 @@ struct settle_item {
 };
 
 enum settle_verdict {
-    SETTLE_TAKE,     /* complete */
-    SETTLE_GONE,     /* it or its marker is not there any more, or another job took it */
-    SETTLE_BUSY,     /* somebody writes */
-    SETTLE_CHANGED,  /* not what it was: its quiet time starts again */
-    SETTLE_UNSURE,   /* renamed in, but leases can't tell whether somebody writes: wait for the quiet time */
-    SETTLE_UNMARKED, /* the marker is older than the item */
-    SETTLE_BLOCKED,  /* can't be claimed: tried again with growing intervals */
-    SETTLE_RETRY,    /* the ledger refused: tried again soon */
+    SETTLE_TAKE,       /* complete */
+    SETTLE_GONE,       /* it or its marker is not there any more, or another job took it */
+    SETTLE_BUSY,       /* somebody writes */
+    SETTLE_CHANGED,    /* not what it was: its quiet time starts again */
+    SETTLE_UNSURE,     /* renamed in, but leases can't tell whether somebody writes: wait for the quiet time */
+    SETTLE_UNMARKED,   /* the marker is older than the item */
+    SETTLE_UNAPPROVED, /* approvals are missing: tried again when they come, and at each scan */
+    SETTLE_BLOCKED,    /* can't be claimed: tried again with growing intervals */
+    SETTLE_RETRY,      /* the ledger refused: tried again soon */
 };
 
 struct settle *settle_create(uint64_t settle_ns, uint64_t settle_tree_ns);
@@ -70,6 +71,9 @@ void settle_forget_channel(struct settle *settle, const char *channel);
 /* NAME.ready is (or is not) there. */
 void settle_mark(struct settle *settle, const char *channel, const char *name, bool present, uint64_t now_ns);
 
+/* NAME.approval came, changed or went. */
+void settle_approval(struct settle *settle, const char *channel, const char *name, uint64_t now_ns);
+
 /* A scan calls the first before and the second after: items not seen in between are forgotten. */
 void settle_scan_begin(struct settle *settle);
 void settle_scan_end(struct settle *settle);
@@ -87,8 +91,8 @@ uint64_t settle_next_ns(const struct settle *settle);
 enum settle_verdict settle_judge(const struct settle_item *item, const struct probe *probe, int64_t marker_ctime_ns);
 /*
  * The end of a try. After SETTLE_TAKE the item is no longer known, unless one of the same name came meanwhile.
- * `probe` is NULL when there was none; `message` says what to do about a blocked item. True when the item is blocked
- * since now.
+ * `probe` is NULL when there was none; `message` says what to do about a blocked or unapproved item. True when the item
+ * is blocked since now.
  */
 bool settle_done(struct settle *settle, const struct settle_item *item, enum settle_verdict verdict,
                  const struct probe *probe, const char *message, uint64_t now_ns);

@@ -214,6 +214,23 @@ static bool open_channel(struct spool *spool, const char *directory, struct chan
     return true;
 }
 
+/* The item that a companion belongs to. */
+static void approved_item(const char *companion, char item[static LIMIT_COMPONENT_LENGTH + 1])
+{
+    size_t size = strlen(companion) - RELPATH_APPROVAL_SUFFIX_SIZE;
+    snprintf(item, LIMIT_COMPONENT_LENGTH + 1, "%.*s", (int)size, companion);
+}
+
+/* Approvals may come before their item; those whose item never comes are told of. */
+static void count_approval(const struct channel *channel, const char *companion)
+{
+    char item[LIMIT_COMPONENT_LENGTH + 1];
+    struct stat meta;
+    approved_item(companion, item);
+    if (fstatat(channel->fd, item, &meta, AT_SYMLINK_NOFOLLOW) != 0)
+        channel->spool->trouble.approvals_alone++;
+}
+
 static bool is_directory(int fd, const struct dirent *found)
 {
     struct stat meta;
@@ -238,6 +255,8 @@ static void scan_names(const struct channel *channel)
     rewinddir(stream);
     for (const struct dirent *found; (found = readdir(stream)) != NULL;) {
         const char *name = found->d_name;
+        if (name[0] != '.' && relpath_is_approval(name))
+            count_approval(channel, name);
         if (relpath_is_hidden_item(name) || is_marker(channel->rule, name))
             continue;
         bool tree = is_directory(channel->fd, found);
@@ -350,6 +369,11 @@ static void handle(struct spool *spool, const struct watch_event *event, uint64_
         else
             (void)settle_touch(spool->settle, place->channel, place->item, (event->mask & IN_CLOSE_WRITE) != 0, now_ns);
         return;
+    }
+    if (event->name[0] != '.' && relpath_is_approval(event->name)) {
+        char item[LIMIT_COMPONENT_LENGTH + 1];
+        approved_item(event->name, item);
+        settle_approval(spool->settle, place->channel, item, now_ns);
     }
     if (relpath_is_hidden_item(event->name))
         return;

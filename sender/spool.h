@@ -46,6 +46,7 @@ struct spool_trouble {
     char network_channel[80];     /* the first such channel and its kind */
     bool unreadable;              /* a channel can't be listed or has an illegal name */
     char unreadable_message[400]; /* what and how to mend it */
+    uint64_t approvals_alone;     /* approvals beside which no item lies, by the last scan */
 };
 const struct spool_trouble *spool_trouble(const struct spool *spool);
 

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/fingerprint.h"
+#include "common/sandbox.h"
 #include "common/statusfile.h"
 #include "common/units.h"
 #include "proto/identity.h"
@@ -56,7 +58,7 @@ struct status_board *status_board_create(const struct config *config, uint32_t s
     board->file = statusfile_create(config->status);
     board->health = health_create();
     assert(board->file != NULL && board->health != NULL);
-    overflow_open(&board->overflow, socket_address_is_ipv6(&config->peer));
+    overflow_open(&board->overflow, config);
     board->overflow_start = board->overflow_count = overflow_total(&board->overflow);
     identity_sender_text(sender_id, board->sender);
     for (size_t i = 0; i < CHAIN_ID_SIZE; i++)
@@ -238,6 +240,16 @@ static json_t *refused_json(const struct status_board *board)
     return list;
 }
 
+/* The fingerprint of the key that is announced, or null. */
+static json_t *next_key_json(const struct config *config)
+{
+    char text[FINGERPRINT_SIZE];
+    if (!config->has_next_key)
+        return json_null();
+    fingerprint_text(&config->next_key, text);
+    return json_string(text);
+}
+
 static json_t *last_sent_json(const struct status_board *board)
 {
     if (board->last_sent_sequence == 0)
@@ -346,7 +358,7 @@ static void judge_link(struct status_board *board, const struct status_facts *fa
         board->overflow_ns = now_ns;
     }
     snprintf(text, sizeof text,
-             "datagrams wait or are dropped before they leave this machine (SndbufErrors): lower rate to what %s "
+             "datagrams wait or are dropped before they leave this machine: lower rate to what %s "
              "carries, or run \"ip link set %s txqueuelen 10000\" and look at \"tc -s qdisc\"",
              config->interface, config->interface);
     judge(board, board->overflow_ns != 0 && now_ns < board->overflow_ns + RECENT_NS, HEALTH_DEGRADED, "queue_overflow",
@@ -423,9 +435,11 @@ void status_board_write(struct status_board *board, const struct status_facts *f
     judge_link(board, facts, now_ns, realtime_ns);
     judge_spool(board, facts, &waiting, realtime_ns);
     judge_kept(board, facts, realtime_ns);
+    judge(board, !sandbox_is_on(), HEALTH_DEGRADED, "sandbox_off", realtime_ns, SANDBOX_OFF_ACTION);
 
     json_object_set_new(root, "state", json_string(facts->state));
     health_to_json(board->health, root);
+    json_object_set_new(root, "sandbox", json_string(sandbox_is_on() ? "on" : "off"));
     json_object_set_new(root, "sender_id", json_string(board->sender));
     json_object_set_new(root, "chain_id", json_string(board->chain));
     set_count(queue, "depth", facts->queue_depth);
@@ -444,6 +458,8 @@ void status_board_write(struct status_board *board, const struct status_facts *f
                         json_pack("{s:i, s:i}", "source_symbols", (int)board->config->source_symbols, "repair_symbols",
                                   (int)board->config->repair_symbols));
     json_object_set_new(root, "waiting", waiting.list);
+    set_count(root, "approvals_without_item", facts->trouble->approvals_alone);
+    json_object_set_new(root, "next_key", next_key_json(board->config));
     json_object_set_new(root, "refused", refused_json(board));
     json_object_set_new(root, "retained",
                         json_pack("{s:I, s:I}", "count", (json_int_t)facts->retain->kept, "bytes",

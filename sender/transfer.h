@@ -47,7 +47,8 @@ struct transfer {
     char origin_user[LIMIT_USER_LENGTH + 1];
     enum config_priority priority;
     enum config_symlinks symlinks;
-    int directory_fd; /* spool/.sending/ID or .sent/ID; -1 once its data is no longer needed */
+    uint32_t approvals; /* so many must lie beside the item when it is sealed */
+    int directory_fd;   /* spool/.sending/ID or .sent/ID; -1 once its data is no longer needed */
     struct listing *listing;
     uint64_t total_bytes; /* of the listing; stays readable by the control thread throughout */
     uint32_t artifact_count;

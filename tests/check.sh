@@ -4,7 +4,7 @@
 # `make check` has built what they need. What a failed test printed is shown; everything is kept in $BUILD/check/.
 #
 # BUILD            build folder                                  (build)
-# FUZZ_SECONDS     fuzzing per target                            (30)
+# FUZZ_SECONDS     fuzzing per target                            (200 for all, on each processor)
 # SIM_SEEDS        simulated runs; a tenth of them under ASan    (10000)
 # CRASH_KILLS      kills of the crash campaign                   (500)
 # DIODECAST_LONG   set: more of everything, and the long system tests
@@ -14,13 +14,15 @@ cd "$(dirname "$0")/.." || exit
 export BUILD=${BUILD:-build}
 long=${DIODECAST_LONG:-}
 : "${FUZZ_SECONDS:=${long:+600}}" "${SIM_SEEDS:=${long:+1000000}}"
-: "${FUZZ_SECONDS:=30}" "${SIM_SEEDS:=10000}"
+: "${SIM_SEEDS:=10000}"
 asan=$BUILD/san-address-undefined
 tsan=$BUILD/san-thread
 logs=$BUILD/check
 : "${CRASH_KILLS:=${long:+10000}}"
 : "${CRASH_KILLS:=500}"
 jobs=$(nproc)
+fuzz_targets=(tests/fuzz/fuzz_*.c)
+: "${FUZZ_SECONDS:=$(((200 * jobs + ${#fuzz_targets[@]} - 1) / ${#fuzz_targets[@]}))}"
 passed=0 failed=0 skipped=0
 
 # Python from Debian, which has Debian's pytest; the first in PATH may be another.
@@ -149,30 +151,42 @@ fuzz_one() { # NAME: replays the corpus, then looks for new inputs, which stay i
         -artifact_prefix="$found-" "$found" "$corpus"
 }
 
+# fuzz_figures NAME: what its log says it has done: executions, edges covered, features, inputs in the corpus.
+fuzz_figures() {
+    awk '/DONE +cov:/ { for (i = 1; i < NF; i++) value[$i] = $(i + 1) }
+        /number_of_executed_units/ { executed = $2 }
+        END { split(value["corp:"], corpus, "/")
+              print executed + 0, value["cov:"] + 0, value["ft:"] + 0, corpus[1] + 0 }' "$logs/fuzz.$1.log"
+}
+
 run_fuzz() {
-    local start=$SECONDS good=0 bad=0 source name
+    local start=$SECONDS good=0 bad=0 total=0 source name executed edges features inputs
     sanitizer_environment fuzz
     unset ASAN_OPTIONS UBSAN_OPTIONS # libFuzzer reads the reports itself
     export -f fuzz_one
     export FUZZ_SECONDS
     rm -f "$logs"/fuzz.*
     # shellcheck disable=SC2016  # expanded by the inner shell
-    printf '%s\n' tests/fuzz/fuzz_*.c | sed 's/.*fuzz_\(.*\)\.c/\1/' |
+    printf '%s\n' "${fuzz_targets[@]}" | sed 's/.*fuzz_\(.*\)\.c/\1/' |
         xargs -P "$jobs" -I{} bash -c 'fuzz_one {} >"$0/fuzz.{}.log" 2>&1 </dev/null; echo $? >"$0/fuzz.{}.status"' \
             "$logs"
-    for source in tests/fuzz/fuzz_*.c; do
+    printf '%-16s %8s %12s %8s %9s %8s\n' "" replayed executions edges features inputs
+    for source in "${fuzz_targets[@]}"; do
         name=$(basename "$source" .c)
         name=${name#fuzz_}
         if [ "$(cat "$logs/fuzz.$name.status" 2>/dev/null)" = 0 ]; then
             good=$((good + 1))
-            echo "fuzz_$name: $(find "tests/fuzz/corpus/$name" -type f | wc -l) files replayed," \
-                "$(awk '/number_of_executed_units/ { print $2 }' "$logs/fuzz.$name.log") executions"
+            read -r executed edges features inputs < <(fuzz_figures "$name")
+            printf '%-16s %8s %12s %8s %9s %8s\n' "fuzz_$name" \
+                "$(find "tests/fuzz/corpus/$name" -type f | wc -l)" "$executed" "$edges" "$features" "$inputs"
+            total=$((total + executed))
         else
             bad=$((bad + 1))
             echo "--- fuzz_$name:"
             tail -n 60 "$logs/fuzz.$name.log"
         fi
     done
+    echo "fuzz: $total executions, $FUZZ_SECONDS s a target"
     finish fuzz $good $bad 0 $((SECONDS - start))
 }
 

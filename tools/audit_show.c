@@ -87,6 +87,8 @@ static const char *phrase(const struct audit_record *record)
         [AUDIT_VERIFIED] = "verified against its signed manifest",
         [AUDIT_DELIVERED] = "delivered into the intake queue",
         [AUDIT_QUARANTINED] = "manifest refused and quarantined",
+        [AUDIT_HELD] = "verified, and held back in the quarantine",
+        [AUDIT_RELEASED] = "released from the quarantine",
         [AUDIT_DISCARDED] = "discarded",
         [AUDIT_WRITTEN_OFF] = "its loss was accepted",
         [AUDIT_ALARM] = "ALARM",

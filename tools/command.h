@@ -9,9 +9,13 @@
 int command_accept_loss(int argc, char **argv);
 int command_audit(int argc, char **argv);
 int command_inspect(int argc, char **argv);
+int command_key(int argc, char **argv);
 int command_keygen(int argc, char **argv);
+int command_log_name(int argc, char **argv);
 int command_put(int argc, char **argv);
+int command_quarantine(int argc, char **argv);
 int command_replay(int argc, char **argv);
+int command_sign(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_ticket(int argc, char **argv);
 int command_verify(int argc, char **argv);

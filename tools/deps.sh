@@ -11,7 +11,8 @@ declare -A group=(
              libsystemd-dev libseccomp-dev"
     [demo]="minisign python3 python3-pip-whl python3-setuptools-whl"
     [check]="libcmocka-dev clang libclang-rt-dev minisign python3 python3-pytest python3-xxhash python3-cryptography
-             iproute2 nftables ethtool util-linux mount procps git systemd libseccomp2"
+             iproute2 nftables ethtool util-linux mount procps git systemd libseccomp2 nbdkit libnbd-bin
+             fuse3 e2fsprogs"
     [systemd-check]="mmdebstrap"
     [lint]="clang-format clang-tidy cppcheck shellcheck mandoc python3 libcmocka-dev git"
     [bench]="python3 python3-pytest iproute2 nftables ethtool util-linux clang diffutils udpcast"

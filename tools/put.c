@@ -18,10 +18,14 @@
 #include "common/durable.h"
 #include "common/log.h"
 #include "common/units.h"
+#include "proto/approval.h"
 #include "proto/relpath.h"
+#include "proto/statement.h"
 #include "tools/command.h"
 #include "tools/copy.h"
 #include "tools/terminal.h"
+
+enum { APPROVAL_MODE = 0640 };
 
 static volatile sig_atomic_t stop_requested;
 
@@ -101,8 +105,58 @@ static int report_rename(enum status status, const char *name, const char *chann
     return EX_CANTCREAT;
 }
 
-/* Puts one path into the channel's directory. */
-static int put_path(const char *path, int channel_fd, const char *channel, mode_t mask)
+/* Reads the approvals and sees that they are for this item; the bytes are malloc'ed. An exit code, after the reason was
+ * printed. */
+static int read_approval(const char *file, const char *name, const char *channel, char **bytes, size_t *size)
+{
+    struct approval_bundle bundle;
+    struct statement_reader *reader = NULL;
+    char reason[256];
+    enum status status = durable_read_file(AT_FDCWD, file, APPROVAL_FILE_SIZE_MAX, bytes, size);
+    if (status != STATUS_OK) {
+        log_error("%s: %s", file, status == STATUS_LIMIT ? "too large" : strerror(errno));
+        return EX_NOINPUT;
+    }
+    status = approval_decode((const uint8_t *)*bytes, *size, &bundle, reason);
+    if (status == STATUS_OK)
+        status = statement_reader_create(bundle.statement, bundle.statement_size, &reader, reason);
+    if (status != STATUS_OK) {
+        log_error("%s: %s", file, reason);
+        return EX_DATAERR;
+    }
+    const struct statement_head *head = statement_reader_head(reader);
+    bool fits = strcmp(head->name, name) == 0 && strcmp(head->channel, channel) == 0;
+    if (!fits)
+        log_error("%s is for %s in channel %s, and not for %s in channel %s", file, head->name, head->channel, name,
+                  channel);
+    statement_reader_destroy(reader);
+    return fits ? EX_OK : EX_DATAERR;
+}
+
+/* Lays the approvals beside the place that the item is about to take, so that no moment has the item without them. */
+static int put_approval(const char *file, const char *name, int channel_fd, const char *channel)
+{
+    char target[LIMIT_COMPONENT_LENGTH + 1];
+    char *bytes = NULL;
+    size_t size = 0;
+    struct stat there;
+    if (snprintf(target, sizeof(target), "%s" RELPATH_APPROVAL_SUFFIX, name) >= (int)sizeof(target)) {
+        log_error("%s: the name leaves no room for \"" RELPATH_APPROVAL_SUFFIX "\" behind it", name);
+        return EX_DATAERR;
+    }
+    if (fstatat(channel_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0)
+        return report_rename(STATUS_EXISTS, name, channel);
+    int code = read_approval(file, name, channel, &bytes, &size);
+    if (code == EX_OK && durable_write_file(channel_fd, target, bytes, size, APPROVAL_MODE) != STATUS_OK) {
+        log_error("%s can't be put into channel %s: %s", target, channel, strerror(errno));
+        code = EX_CANTCREAT;
+    }
+    free(bytes);
+    return code;
+}
+
+/* Puts one path into the channel's directory; `approval` may be NULL. */
+static int put_path(const char *path, const char *approval, int channel_fd, const char *channel, mode_t mask)
 {
     struct copy copy = {.stop = &stop_requested, .mask = mask};
     struct stat info;
@@ -120,7 +174,7 @@ static int put_path(const char *path, int channel_fd, const char *channel, mode_
     if (!copy_item(&copy, path, name, channel_fd, hidden)) {
         log_error("%s", copy.what);
         code = copy.code;
-    } else {
+    } else if (approval == NULL || (code = put_approval(approval, name, channel_fd, channel)) == EX_OK) {
         enum status status = durable_rename(channel_fd, hidden, channel_fd, name);
         /* After a rename that can't be flushed the item is there all the same: only the copy's name is removed. */
         if (status != STATUS_OK)
@@ -153,14 +207,14 @@ static char *configured_spool(const char *file)
 }
 
 /* Puts all paths; the first failure gives the exit code. */
-static int put_all(char *const paths[], int count, int channel_fd, const char *channel)
+static int put_all(char *const paths[], int count, const char *approval, int channel_fd, const char *channel)
 {
     int code = EX_OK;
     mode_t mask = umask(0);
     umask(mask);
     catch_signals();
     for (int i = 0; i < count && !stop_requested; i++) {
-        int result = put_path(paths[i], channel_fd, channel, mask);
+        int result = put_path(paths[i], approval, channel_fd, channel, mask);
         if (code == EX_OK)
             code = result;
     }
@@ -169,14 +223,19 @@ static int put_all(char *const paths[], int count, int channel_fd, const char *c
 
 int command_put(int argc, char **argv)
 {
-    const char *file = NULL;
+    static const struct option options[] = {{"approval", required_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
+    const char *file = NULL, *approval = NULL;
     int option;
-    while ((option = getopt(argc, argv, "c:")) != -1) {
-        if (option != 'c')
+    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        if (option == 'c')
+            file = optarg;
+        else if (option == 'a')
+            approval = optarg;
+        else
             return command_usage("put");
-        file = optarg;
     }
-    if (file == NULL || argc - optind < 2)
+    /* Approvals are those of one item. */
+    if (file == NULL || argc - optind < 2 || (approval != NULL && argc - optind != 2))
         return command_usage("put");
     const char *channel = argv[argc - 1];
     const char *wrong = relpath_check_channel(channel, strlen(channel));
@@ -197,7 +256,7 @@ int command_put(int argc, char **argv)
     else
         channel_fd = open_channel(spool_fd, spool, channel, &made);
     if (channel_fd >= 0) {
-        code = put_all(argv + optind, argc - 1 - optind, channel_fd, channel);
+        code = put_all(argv + optind, argc - 1 - optind, approval, channel_fd, channel);
         close(channel_fd);
     }
     if (made)

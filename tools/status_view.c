@@ -357,6 +357,29 @@ static void print_incomplete(const struct view *view, const json_t *list)
     }
 }
 
+/* Received, and held back by the rules of the receiver. */
+static void print_held(const struct view *view, const json_t *transfers)
+{
+    const json_t *list = json_object_get(transfers, "held");
+    size_t index;
+    json_t *transfer;
+    if (json_array_size(list) == 0)
+        return;
+    fprintf(view->stream, "held back  %" PRIu64 " in the quarantine\n", get_count(transfers, "held_total"));
+    json_array_foreach((json_t *)(uintptr_t)list, index, transfer)
+    {
+        if (cut_rows(view, index, list))
+            break;
+        fprintf(view->stream, "  sequence %" PRIu64 " ", get_count(transfer, "sequence"));
+        print_text(view, transfer, "channel", "");
+        fputc('/', view->stream);
+        print_text(view, transfer, "name", "");
+        fputs(": ", view->stream);
+        print_text(view, transfer, "reason", "");
+        fputc('\n', view->stream);
+    }
+}
+
 static void print_never_seen(const struct view *view, const json_t *list)
 {
     size_t index;
@@ -396,6 +419,60 @@ static void print_alarms(const struct view *view, const json_t *list)
                 get_count(alarm, "last"));
         print_text(view, alarm, "since", "an unknown time");
         print_ticket(view, alarm);
+    }
+}
+
+/* Keys that do not count. */
+static void print_ended_keys(const struct view *view, const char *role, const json_t *list)
+{
+    size_t index, shown = 0;
+    json_t *key;
+    json_array_foreach((json_t *)(uintptr_t)list, index, key)
+    {
+        const char *state = json_string_value(json_object_get(key, "state"));
+        if (state == NULL || strcmp(state, "good") == 0)
+            continue;
+        if (shown++ == ROWS_MAX) {
+            fputs("  ...\n", view->stream);
+            break;
+        }
+        fprintf(view->stream, "  %s ", role);
+        print_text(view, key, "name", "?");
+        fputs(": ", view->stream);
+        terminal_print(view->stream, state);
+        if (strcmp(state, "expired") == 0) {
+            fputs(" since ", view->stream);
+            print_text(view, key, "expires", "?");
+        } else if (json_string_length(json_object_get(key, "why_revoked")) > 0) {
+            fputs(", ", view->stream);
+            print_text(view, key, "why_revoked", "");
+        }
+        fputc('\n', view->stream);
+    }
+}
+
+static void print_keys(const struct view *view)
+{
+    const json_t *keys = json_object_get(view->root, "keys");
+    const json_t *senders = json_object_get(keys, "senders"), *approvers = json_object_get(keys, "approvers");
+    size_t index;
+    json_t *announced;
+    if (!json_is_object(keys))
+        return;
+    print_label(view, "keys");
+    fprintf(view->stream, "%zu sender%s, %zu approver%s, %" PRIu64 " approval%s required\n", json_array_size(senders),
+            units_plural(json_array_size(senders)), json_array_size(approvers),
+            units_plural(json_array_size(approvers)), get_count(keys, "required_signatures"),
+            units_plural(get_count(keys, "required_signatures")));
+    print_ended_keys(view, "sender", senders);
+    print_ended_keys(view, "approver", approvers);
+    json_array_foreach(json_object_get(keys, "announced"), index, announced)
+    {
+        if (json_is_true(json_object_get(announced, "in_use")))
+            continue;
+        fputs("  announced ", view->stream);
+        print_text(view, announced, "fingerprint", "?");
+        fputc('\n', view->stream);
     }
 }
 
@@ -481,6 +558,8 @@ void status_view_print(FILE *stream, const json_t *root, const json_t *earlier, 
     print_transfers(&view, "open", json_object_get(transfers, "open"), json_object_get(earlier_transfers, "open"),
                     "bytes_received");
     print_incomplete(&view, json_object_get(transfers, "incomplete"));
+    print_held(&view, transfers);
     print_never_seen(&view, json_object_get(transfers, "never_seen"));
     print_alarms(&view, json_object_get(root, "alarms"));
+    print_keys(&view);
 }

@@ -75,6 +75,12 @@ static bool check_signature(int dirfd, const struct trust *trust, const char *by
     printf("signature    good, by sender %08" PRIx32 " (", sender_id);
     terminal_print(stdout, signature.trusted_comment);
     printf(")\n");
+    const struct trust_key *entry = trust_find_sender(trust, sender_id);
+    if (entry->revoked) {
+        printf("             its key is revoked now%s", entry->why_revoked[0] == '\0' ? "" : ": ");
+        terminal_print(stdout, entry->why_revoked);
+        printf("\n");
+    }
     return true;
 }
 

@@ -187,7 +187,7 @@ static void run_store(const struct stages_options *options)
     struct checksum *checksum = checksum_create();
     uint8_t *blocks[STAGES_BLOCKS], sum[DIGEST_SIZE], chunk_hash[CHECKSUM128_SIZE];
     int fd = open(options->file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || ring_open(4 * WRITES, 8 * WRITES, &ring) != STATUS_OK ||
+    if (fd < 0 || ring_open(4 * WRITES, 8 * WRITES, RING_WRITES, &ring) != STATUS_OK ||
         slab_create(stages_block_size(options), STAGES_BLOCKS, &slab) != STATUS_OK)
         stages_fail(options->file);
     for (unsigned i = 0; i < STAGES_BLOCKS; i++)
@@ -206,7 +206,8 @@ static void run_store(const struct stages_options *options)
             checksum_final(checksum, chunk_hash);
             checksum_reset(checksum);
         }
-        io_uring_prep_write(ring_sqe(&ring), fd, bytes, (unsigned)size, done);
+        const struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+        io_uring_prep_writev(ring_sqe(&ring), fd, &part, 1, done);
         io_uring_submit(&ring);
         done += size;
         for (under_way++; under_way >= WRITES;)

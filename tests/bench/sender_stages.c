@@ -199,7 +199,7 @@ static void run_send(const struct stages_options *options)
     struct slab *slab;
     int fd;
     if (socket_open_sender(&options->address, SEND_BUFFER, &fd) != STATUS_OK ||
-        ring_open(RING_ENTRIES, RING_COMPLETIONS, &sending.ring) != STATUS_OK ||
+        ring_open(RING_ENTRIES, RING_COMPLETIONS, RING_SENDS, &sending.ring) != STATUS_OK ||
         slab_create(stages_block_size(options), STAGES_BLOCKS, &slab) != STATUS_OK)
         stages_fail("sending");
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);

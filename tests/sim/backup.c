@@ -8,7 +8,7 @@
 /*
  * An older copy of the sender's state in the place of the newer one. Numbers that were given since are given anew, and
  * what was claimed or sent since is not known any more: it lies in the spool's private directories. What was claimed
- * before and has got no number since goes on.
+ * before and is not sent yet goes on; it gets a number once more if it had one.
  */
 struct sim_backup {
     uint64_t newest_sequence;
@@ -37,10 +37,15 @@ static void put_back(struct sim_transfer *transfer, const struct sim_transfer *o
 {
     if (!transfer->submitted || old->sent)
         return;
-    if (!old->submitted || transfer->sequence != old->sequence || transfer->sent) {
+    if (!old->submitted || transfer->sent) {
         transfer->gone = transfer->sent = true;
         sim_statistics.forgotten++;
         return;
+    }
+    if (old->sequence == 0 && transfer->sequence != 0) {
+        free(transfer->signed_bytes);
+        transfer->signed_bytes = NULL;
+        transfer->sequence = 0;
     }
     transfer->mark = old->mark;
 }

@@ -82,6 +82,12 @@ struct ledger *sim_ledger_copy(const struct ledger *ledger)
     copy->order = ledger->order;
     memcpy(copy->deliveries, ledger->deliveries, count * sizeof *copy->deliveries);
     memcpy(copy->sequences, ledger->sequences, count * sizeof *copy->sequences);
+    for (uint32_t i = 0; i < ledger->had.count; i++) {
+        struct extent had = extents_get(&ledger->had, i);
+        bool added = extents_add(&copy->had, had.first, had.end, KNOWLEDGE_RANGES);
+        assert(added);
+        (void)added;
+    }
     memcpy(copy->has_alarm, ledger->has_alarm, sizeof copy->has_alarm);
     memcpy(copy->alarms, ledger->alarms, sizeof copy->alarms);
     for (size_t i = 0; i < count; i++) {
@@ -109,6 +115,7 @@ void sim_ledger_destroy(struct ledger *ledger)
         return;
     for (size_t i = 0; i < ledger->world->transfer_count; i++)
         sim_ledger_forget_partial(ledger, i);
+    extents_deinit(&ledger->had);
     free(ledger->deliveries);
     free(ledger->sequences);
     free(ledger->records);

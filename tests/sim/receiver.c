@@ -70,6 +70,7 @@ static void bound(void *context, struct assembly *assembly)
     struct sim_receiver *receiver = context;
     const struct manifest_head *head = manifest_reader_head(assembly->reader);
     uint8_t hash[SHA256_SIZE];
+    keeper_bound(assembly);
     if (!knowledge_add(receiver->knowledge, assembly->sender_id, assembly->chain_id, assembly->sequence, false))
         sim_fail(receiver->world, "the set of known numbers is full");
     digest_once(assembly->manifest.body, assembly->manifest.body_size, hash);
@@ -77,6 +78,23 @@ static void bound(void *context, struct assembly *assembly)
     if (assembly->sequence > 1)
         (void)knowledge_claim(receiver->knowledge, assembly->chain_id, assembly->sequence - 1, head->previous_hash,
                               false);
+}
+
+static void store_alarms(struct sim_receiver *receiver);
+
+static void had(void *context, uint32_t sender_id, const struct opening *opening)
+{
+    struct sim_receiver *receiver = context;
+    const struct manifest_head *head = manifest_reader_head(opening->reader);
+    if (receiver->world->setup.sender_backups == 0)
+        sim_fail(receiver->world, "a transfer has a second number, %llu", (unsigned long long)head->sequence);
+    store_alarms(receiver);
+    if (!sim_act(&receiver->world->receiver_life))
+        return;
+    sim_statistics.renumbered++;
+    sim_say(receiver->world, "%s has number %llu as well", head->name, (unsigned long long)head->sequence);
+    (void)knowledge_add(receiver->knowledge, sender_id, head->chain_id, head->sequence, true);
+    (void)extents_add(&receiver->ledger->had, head->sequence, head->sequence + 1, KNOWLEDGE_RANGES);
 }
 
 static void when_idle(struct sim_receiver *receiver, struct assembly *assembly)
@@ -192,6 +210,8 @@ static void store_alarms(struct sim_receiver *receiver)
         for (size_t i = 0; i < receiver->world->transfer_count && alarm.kind == KNOWLEDGE_ROLLBACK; i++)
             if (ledger->sequences[i] > alarm.back_to)
                 ledger->sequences[i] = 0;
+        if (alarm.kind == KNOWLEDGE_ROLLBACK)
+            (void)extents_remove(&ledger->had, alarm.back_to + 1, UINT64_MAX, KNOWLEDGE_RANGES);
     }
 }
 
@@ -241,6 +261,10 @@ static void load_ledger(struct sim_receiver *receiver)
             !knowledge_add(receiver->knowledge, receiver->sender_id, receiver->world->chain_id, ledger->sequences[i],
                            true))
             sim_fail(receiver->world, "the set of known numbers is full");
+    for (uint32_t i = 0; i < ledger->had.count; i++) {
+        struct extent range = extents_get(&ledger->had, i);
+        (void)knowledge_write_off(receiver->knowledge, receiver->world->chain_id, range.first, range.end - 1);
+    }
     for (int i = 0; i < SIM_ALARMS; i++)
         if (ledger->has_alarm[i])
             knowledge_load_alarm(receiver->knowledge, &ledger->alarms[i]);
@@ -320,6 +344,10 @@ struct sim_receiver *sim_receiver_create(struct sim_world *world, struct ledger 
                                   .publish = on_publishable,
                                   .context = receiver};
     receiver->keeper = keeper_create(&keeper);
+    receiver->renumber =
+        renumber_create(world->trust, catalog_checks(receiver->catalog), receiver->knowledge, had, receiver);
+    assert(receiver->renumber != NULL);
+    catalog_set_renumber(receiver->catalog, receiver->renumber);
     assert(receiver->progress != NULL && receiver->catalog != NULL && receiver->knowledge != NULL &&
            receiver->keeper != NULL && receiver->missing != NULL);
     receiver->settle_ns = receiver->tick_ns = world->now_ns;
@@ -349,6 +377,7 @@ void sim_receiver_destroy(struct sim_receiver *receiver)
         epochs_destroy(receiver->lanes[i]);
     keeper_destroy(receiver->keeper);
     missing_destroy(receiver->missing);
+    renumber_destroy(receiver->renumber);
     knowledge_destroy(receiver->knowledge);
     fec_cache_destroy(receiver->codes);
     progress_destroy(receiver->progress);

@@ -12,6 +12,7 @@
 #include "receiver/ledger_partial.h"
 #include "receiver/missing.h"
 #include "receiver/progress.h"
+#include "receiver/renumber.h"
 #include "receiver/unpack.h"
 #include "receiver/writer.h"
 #include "tests/sim/sim.h"
@@ -56,6 +57,7 @@ struct ledger {
     struct knowledge_chain chain;
     enum { LEDGER_NOTHING, LEDGER_PUBLISHING, LEDGER_DELIVERED } * deliveries;
     uint64_t *sequences; /* of the deliveries; 0: of a number that was given anew */
+    struct extents had;  /* numbers that delivered transfers have as well */
     struct record *records;
     uint64_t order;
     bool has_alarm[SIM_ALARMS];
@@ -128,6 +130,7 @@ struct sim_receiver {
     struct catalog *catalog;
     struct knowledge *knowledge;
     struct keeper *keeper;
+    struct renumber *renumber;
     struct missing *missing;
     struct writer writer;
     struct checkpoint checkpoint;

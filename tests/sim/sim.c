@@ -328,6 +328,8 @@ static void judge(struct run *run, bool all)
     for (size_t i = 0; i < world->transfer_count; i++)
         judge_transfer(run, &world->transfers[i], all);
     sim_receiver_inspect(run->receiver);
+    if (run->asks && all)
+        sim_receiver_check_numbers(run->receiver);
 }
 
 /* The link is quiet and loses nothing any more. True when somebody had something to ask for. */

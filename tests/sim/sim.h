@@ -55,7 +55,7 @@ struct sim_statistics {
     uint64_t sender_crashes, receiver_crashes, power_losses, outages, clock_steps, full_disks, write_errors;
     uint64_t flush_errors, unrecorded, checkpoints, restored, restored_bytes, taken_over, discarded;
     uint64_t tickets, whole_tickets, manifest_tickets, chunk_tickets, mistyped, replays, heals, resumed;
-    uint64_t sender_backups, receiver_backups, again, lost, rollbacks, consumed, forgotten;
+    uint64_t sender_backups, receiver_backups, again, lost, rollbacks, consumed, forgotten, renumbered;
 };
 extern struct sim_statistics sim_statistics;
 void sim_print_statistics(void);
@@ -289,5 +289,7 @@ uint64_t sim_receiver_baseline(struct sim_receiver *receiver);
 bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *transfer);
 /* After the end: nothing is held that should not be. */
 void sim_receiver_inspect(struct sim_receiver *receiver);
+/* At the end of all: no number of a delivered transfer is named as never seen. */
+void sim_receiver_check_numbers(struct sim_receiver *receiver);
 
 #endif

@@ -42,4 +42,5 @@ void sim_print_statistics(void)
     print("states of the sender restored from a backup", all->sender_backups);
     print("transfers that it forgot by that", all->forgotten);
     print("rollbacks noticed", all->rollbacks);
+    print("numbers that delivered transfers got as well", all->renumbered);
 }

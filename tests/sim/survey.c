@@ -68,7 +68,7 @@ static void survey_assembly(struct assembly *assembly, void *context)
         assembly->reader != NULL || assembly->held_bytes == 0
             ? 0
             : knowledge_lost_manifest(receiver->knowledge, receiver->sender_id, assembly->id, world->now_ns);
-    if (lost != 0 && lost != transfer->sequence && !transfer->gone)
+    if (lost != 0 && lost != transfer->sequence && world->setup.sender_backups == 0)
         sim_fail(world, "%s is said to have another number", transfer->name);
     if (lost != 0 && receiver->errand != NULL) {
         struct ticket ticket;
@@ -100,6 +100,25 @@ static void survey_range(const struct knowledge_chain *chain, uint64_t first, ui
     ticket_init(&ticket, TICKET_WHOLE, world->chain_id, first, last);
     if (receiver->errand != NULL)
         sim_errand_add(receiver->errand, &ticket);
+}
+
+static void check_range(const struct knowledge_chain *chain, uint64_t first, uint64_t last, void *context)
+{
+    struct sim_receiver *receiver = context;
+    struct sim_world *world = receiver->world;
+    if (!chain->current)
+        return;
+    for (size_t i = 0; i < world->transfer_count; i++) {
+        const struct sim_transfer *transfer = &world->transfers[i];
+        if (!transfer->gone && transfer->deliveries > 0 && transfer->sequence >= first && transfer->sequence <= last)
+            sim_fail(world, "%s was delivered, and its number %llu is named as never seen", transfer->name,
+                     (unsigned long long)transfer->sequence);
+    }
+}
+
+void sim_receiver_check_numbers(struct sim_receiver *receiver)
+{
+    knowledge_each_never_seen(receiver->knowledge, receiver->sender_id, receiver->world->now_ns, check_range, receiver);
 }
 
 /* Numbers that were given twice: both manifests may be wanted, and the alarm has a ticket for them. */

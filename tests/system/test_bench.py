@@ -67,9 +67,10 @@ def test_ratios_are_of_the_same_round_and_leave_out_what_lost_something():
 @pytest.mark.parametrize("good", [True, False])
 def test_a_busy_machine_is_not_judged(good):
     result = {"quiet": {"good": good}, "throughput": [], "latency": [],
+              "pacing": [{"link": "veth", "mtu": 1500, "rate_gbit": 1, "mean_of_rate": 0.97, "over_in_100_ms_of_train": 0.4}],
               "hold": [{"lost": [0, 3], "size_gib": 4, "link": "veth", "mtu": 1500}]}
-    (line,), _ = goals.judge(result)
-    assert line[-1] == ("NO" if good else "not judged, busy")
+    lines, _ = goals.judge(result)
+    assert [line[-1] for line in lines] == (["NO", "yes", "NO"] if good else ["not judged, busy"] * 3)
 
 
 def test_a_delivery_is_seen_at_its_rename(tmp_path):

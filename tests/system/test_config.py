@@ -27,6 +27,7 @@ SENDER = [
     ("sender", "colour", "blue", "unknown key"),
     ("link", "peer", MISSING, "missing"),
     ("link", "peer", "example.org:4700", "numeric"),
+    ("sender", "next_key", "/etc/passwd", "next_key: .*not a minisign public key"),
     ("link", "peer", "192.0.2.2", "numeric"),
     ("link", "peer", "192.0.2.2:99999", "numeric"),
     ("link", "peer", "[fe80::1%nosuchinterface]:4700", "interface"),
@@ -48,6 +49,8 @@ SENDER = [
     ("channel models", "priority", "urgent", "priority"),
     ("channel models", "complete", "whenever", "complete"),
     ("channel models", "symlinks", "follow", "symlinks"),
+    ("channel models", "approvals", "17", "16"),
+    ("channel models", "approvals", "many", "approvals"),
     ("channel .hidden", "priority", "low", "channel"),
     ("chanel models", "priority", "low", "unknown section"),
 ]
@@ -126,12 +129,17 @@ def test_a_good_configuration_passes_and_starts_nothing(scratch):
 @pytest.mark.parametrize("everything", [False, True], ids=["as it is", "with what is switched off"])
 def test_the_sample_configurations_are_good(scratch, everything):
     secret, public = harness.make_key(scratch)
-    harness.diodecast("keygen", "--link", scratch / "link.key", check=0)
-    for name in ("spool", "state", "run", "intake", "trusted.d"):
+    for name in ("link.key", "link-new.key"):
+        harness.diodecast("keygen", "--link", scratch / name, check=0)
+    for name in ("spool", "state", "run", "intake", "trusted.d", "approval.d"):
         (scratch / name).mkdir()
     (scratch / "trusted.d" / "sender.pub").write_bytes(public.read_bytes())
+    for name in ("alice", "bob", "carol"):
+        (scratch / "approval.d" / f"{name}.pub").write_bytes(harness.make_key(scratch, name)[1].read_bytes())
     places = {"/etc/diodecast/sender.key": secret, "/etc/diodecast/link.key": scratch / "link.key",
+              "/etc/diodecast/link-new.key": scratch / "link-new.key",
               "/etc/diodecast/trusted.d": scratch / "trusted.d", "/srv/mirror/intake": scratch / "intake",
+              "/etc/diodecast/approval.d": scratch / "approval.d", "/etc/diodecast/next.pub": scratch / "alice.pub",
               "/var/spool/diodecast": scratch / "spool", "192.0.2.2": "127.0.0.1",
               "diodecast-replay": grp.getgrgid(os.getegid()).gr_name}
     for side in ("sender", "receiver"):

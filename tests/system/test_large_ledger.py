@@ -4,6 +4,7 @@
 import mmap
 import os
 import sqlite3
+import statistics
 import struct
 import time
 from pathlib import Path
@@ -125,3 +126,67 @@ def test_a_hundred_thousand_transfers_in_the_ledgers_slow_nothing_down(fast_pair
     assert high_start < START_PAGES
     assert each < PAGES_EACH and low_each < PAGES_EACH
     assert low_start < 10 * START_PAGES
+
+
+ROUNDS = 7
+MANY = 400
+
+
+def grown(directory, count):
+    """A pair whose ledgers hold `count` transfers; 1: just one."""
+    both = harness.Pair(directory, link={"rate": "2Gbit/s"}, channels={"default": {"complete": "rename"}}).start()
+    both.receiver.wait_heard()
+    both.sender.drop(content.write_file(directory / "first", 1000))
+    both.receiver.wait_count(1)
+    both.sender.wait_sent(1)
+    if count > 1:
+        assert both.sender.stop() == 0 and both.receiver.stop() == 0
+        fill_receiver(both.receiver)
+        fill_sender(both.sender)
+        times = start(both.receiver), start(both.sender)
+        print(f"{count} transfers in the ledgers: the receiver starts in {times[0]:.2f} s, the sender in "
+              f"{times[1]:.2f} s")
+        assert max(times) < 2
+        both.receiver.wait_heard()
+    return both
+
+
+def burst(both, directory, name):
+    """Transfers delivered in a second, and CPU seconds of both sides, for MANY small ones that lie ready at once."""
+    hidden = directory / f".{name}"
+    hidden.mkdir()
+    for number in range(MANY):
+        content.write_file(hidden / f"{name}-{number}", 20_000, seed=number)
+    before = both.receiver.status()["transfers"]["delivered_total"]
+    sent = both.sender.status()["sent_total"]
+    begun, cpu = time.monotonic(), cpu_s(both.sender) + cpu_s(both.receiver)
+    for file in hidden.iterdir():
+        os.rename(file, both.sender.channel("default") / file.name)
+    both.receiver.wait_status(lambda status: status["transfers"]["delivered_total"] >= before + MANY, "deliveries", 120)
+    took = time.monotonic() - begun
+    both.sender.wait_sent(sent + MANY)
+    return MANY / took, cpu_s(both.sender) + cpu_s(both.receiver) - cpu
+
+
+@pytest.mark.long
+def test_the_delivery_rate_is_the_same_within_a_tenth_in_ledgers_of_a_hundred_thousand(fast_scratch):
+    """Two pairs on one machine take turns, so that whatever else it does hits both: the median of the ratios counts."""
+    pairs = {}
+    for name, count in (("small", 1), ("large", COUNT)):
+        directory = fast_scratch / name
+        directory.mkdir()
+        pairs[name] = grown(directory, count)
+    ratios, cpu_ratios = [], []
+    for number in range(-1, ROUNDS):
+        found = {}
+        for name in ("small", "large") if number % 2 == 0 else ("large", "small"):
+            found[name] = burst(pairs[name], fast_scratch / name, f"burst{number}")
+        if number < 0:
+            continue  # the first one warms up
+        ratios.append(found["large"][0] / found["small"][0])
+        cpu_ratios.append(found["large"][1] / found["small"][1])
+        print(f"round {number}: {found['small'][0]:.0f}/s in a small ledger, {found['large'][0]:.0f}/s in a large one; "
+              f"CPU {found['small'][1]:.2f} and {found['large'][1]:.2f} s")
+    print(f"rate in ledgers of {COUNT} against small ones, {MANY} transfers each, median of {ROUNDS}: "
+          f"{statistics.median(ratios):.3f}; CPU: {statistics.median(cpu_ratios):.3f}")
+    assert statistics.median(ratios) > 0.9

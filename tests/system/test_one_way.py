@@ -12,29 +12,38 @@ import pytest
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438
+PIDFD_THREAD = os.O_EXCL  # Linux 6.9
 SO_DETACH_FILTER = 27
 
 
 def sockets_of(pid):
-    """The UDP sockets of a process, borrowed; another process's tables are used to tell which descriptors they are."""
+    """The UDP sockets of a process, borrowed. A thread may have a table of descriptors of its own; another process's
+    tables are used to tell which descriptors they are."""
     inodes = set()
     for table in ("udp", "udp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             inodes.add(line.split()[9])
-    process = os.pidfd_open(pid)
-    found = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
+    found = {}
+    for entry in Path(f"/proc/{pid}/task").glob("*/fd/*"):
         try:
             target = os.readlink(entry)
         except FileNotFoundError:
             continue
-        if target.startswith("socket:[") and target[8:-1] in inodes:
-            descriptor = _libc.syscall(PIDFD_GETFD, process, int(entry.name), 0)
-            if descriptor < 0:
-                pytest.skip(f"pidfd_getfd is not allowed here: {os.strerror(ctypes.get_errno())}")
-            found.append(socket.socket(fileno=descriptor))
+        if target.startswith("socket:[") and target[8:-1] in inodes and target not in found:
+            found[target] = borrow(pid, int(entry.parts[4]), int(entry.name))
+    return list(found.values())
+
+
+def borrow(pid, thread, number):
+    try:
+        process = os.pidfd_open(thread, 0 if thread == pid else PIDFD_THREAD)
+    except OSError as error:
+        pytest.skip(f"the descriptors of a thread can't be had here: {error}")
+    descriptor = _libc.syscall(PIDFD_GETFD, process, number, 0)
     os.close(process)
-    return found
+    if descriptor < 0:
+        pytest.skip(f"pidfd_getfd is not allowed here: {os.strerror(ctypes.get_errno())}")
+    return socket.socket(fileno=descriptor)
 
 
 @pytest.fixture

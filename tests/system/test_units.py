@@ -76,11 +76,52 @@ def test_the_sockets_stay_open_whatever_the_service_does(installed):
             assert key not in unit["Unit"]
 
 
-def test_the_receiver_service_has_no_network_of_its_own(installed):
-    service = Unit(installed / "usr/lib/systemd/system/diodecast-receiver.service")
+@pytest.mark.parametrize("side, capabilities", [("receiver", []), ("sender", ["CAP_LEASE CAP_DAC_OVERRIDE"])])
+def test_the_services_have_no_network_of_their_own(installed, side, capabilities):
+    service = Unit(installed / f"usr/lib/systemd/system/diodecast-{side}.service")
     assert service.values("Service", "PrivateNetwork") == ["yes"]
+    assert service.values("Service", "IPAddressDeny") == ["any"]
     assert service.values("Service", "RestrictAddressFamilies") == ["AF_UNIX"]
-    assert service.values("Service", "CapabilityBoundingSet") == []
+    assert service.values("Service", "CapabilityBoundingSet") == capabilities
+
+
+@pytest.mark.parametrize("side", ["receiver", "sender"])
+def test_the_exposure_is_low(installed, side):
+    """As in: systemd-analyze security --offline=true /usr/local/lib/systemd/system/diodecast-sender.service"""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    unit = installed / f"usr/lib/systemd/system/diodecast-{side}.service"
+    # The threshold is in tenths; above it the command fails.
+    text = harness.run(["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=10", unit],
+                       check=0).stdout
+    exposure = float(re.search(r"Overall exposure level for \S+: (\S+)", text).group(1))
+    print(f"exposure of diodecast-{side}.service: {exposure}")
+    assert exposure <= 1.0
+
+
+def test_the_sockets_of_the_sender_live_with_its_service(installed):
+    folder = installed / "usr/lib/systemd/system"
+    service, sockets = Unit(folder / "diodecast-sender.service"), Unit(folder / "diodecast-sender.socket")
+    assert sockets.values("Unit", "PartOf") == ["diodecast-sender.service"]
+    assert service.values("Unit", "Requires") == service.values("Service", "Sockets") == ["diodecast-sender.socket"]
+    assert "diodecast-sender.socket" in service.values("Unit", "After")[0].split()
+    # Of each family one, for questions one, and for events that of the control thread and that of one lane.
+    assert len(sockets.values("Socket", "ListenDatagram")) == 2
+    assert sockets.values("Socket", "ListenNetlink") == ["route", "route 1", "route 1"]
+
+
+@pytest.mark.parametrize("side", ["high", "low"])
+def test_the_units_of_the_ends_follow_their_interface_and_the_firewall(installed, side):
+    unit = Unit(installed / f"usr/lib/systemd/system/diodecast-link-{side}@.service")
+    device = "sys-subsystem-net-devices-%i.device"
+    assert unit.values("Unit", "BindsTo") == [device]
+    assert device in unit.values("Install", "WantedBy")
+    assert unit.values("Unit", "ReloadPropagatedFrom") == unit.values("Unit", "PartOf") == ["nftables.service"]
+    assert "network-pre.target" in " ".join(unit.values("Unit", "Before")).split()
+    for key, action in (("ExecStart", "up"), ("ExecReload", "up"), ("ExecStop", "down")):
+        program, *words = unit.values("Service", key)[0].split()
+        assert words == [side, action, "%I"]
+        assert os.access(f"{installed}{program}", os.X_OK)
 
 
 def test_the_socket_unit_listens_where_the_example_configuration_says(installed):

@@ -5,6 +5,7 @@ through /proc/PID/root. Its file system is in memory and goes with it; the archi
 folder.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,14 +17,16 @@ from pathlib import Path
 import harness
 from waiting import wait_until
 
+HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 PROGRAMS = ("diodecast-sender", "diodecast-receiver", "diodecast")
-TOOLS = ("systemd", "systemd-sysv", "iproute2", "minisign")
+TOOLS = ("systemd", "systemd-sysv", "iproute2", "nftables", "ethtool", "minisign")
 UNUSED = ("usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "usr/share/i18n/*", "var/cache/apt/*")
 BOOT_S, DOWNLOAD_S = 60, 900
 
 # In the new namespaces: the archive's content as the root, API file systems, and PID 1. What the kernel shares between
-# all of its namespaces (most of /proc/sys, /sys) is read-only, as in systemd-nspawn(1).
+# all of its namespaces (most of /proc/sys, /sys) is read-only, as in systemd-nspawn(1). What is below /proc/sys/net is
+# the machine's own, and what is not can't be seen there.
 ENTER = r"""
 set -e
 root=$1
@@ -31,7 +34,7 @@ mount -t tmpfs -o size=2g,mode=755 machine "$root"
 tar -C "$root" -xpf "$2"
 cd "$root"
 mount -t proc proc proc
-mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys
+mount --bind proc/sys proc/sys && mount --bind proc/sys/net proc/sys/net && mount -o remount,bind,ro proc/sys
 [ ! -e proc/sysrq-trigger ] || mount --bind /dev/null proc/sysrq-trigger
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -45,6 +48,7 @@ ln -s /proc/self/fd dev/fd
 mount -t tmpfs -o mode=755 run run
 pivot_root . outside
 umount -l outside
+mount --make-rshared /  # or credentials stay in the namespace in which they are set up
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=journal \
     --log-level=notice --show-status=no
 """
@@ -188,6 +192,19 @@ class Machine:
         """Runs a command of this machine's host in a network of the machine: "" is its own, else one of ip-netns."""
         network = self.path(f"/run/netns/{namespace}") if namespace else f"/proc/{self.pid}/ns/net"
         return harness.run(["nsenter", f"--net={network}", "--", *command], check=0).stdout
+
+    @contextlib.contextmanager
+    def hang(self, process, thread):
+        """Stops one thread of a process of the machine, by its name, until the process ends; as a debugger would."""
+        tasks = self.path(f"/proc/{process}/task")
+        (found,) = [one.name for one in tasks.iterdir() if (one / "comm").read_text().strip() == thread]
+        command = ["nsenter", f"--target={self.pid}", "--pid", "--", "/usr/bin/python3", HERE / "hang.py", found]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as helper:
+            try:
+                assert helper.stdout.readline().strip() == "stopped"
+                yield
+            finally:
+                helper.kill()
 
     def properties(self, unit):
         return dict(line.split("=", 1) for line in self.do("systemctl", "show", unit).splitlines() if "=" in line)

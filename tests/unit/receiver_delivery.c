@@ -67,7 +67,7 @@ static enum status step_build(const struct intake *intake, struct assembly *asse
 }
 
 #define tree_build                                step_build
-#define tree_flush(intake, assembly, ring)        STEP(STATUS_OK)
+#define tree_flush(intake, assembly, form, ring)  STEP(STATUS_OK)
 #define renameat2                                 step_renameat2
 #define ledger_publishing(ledger, list, n)        STEP(ledger_publishing(ledger, list, n))
 #define ledger_publish_failed(ledger, sender, id) STEP(ledger_publish_failed(ledger, sender, id))

@@ -203,6 +203,25 @@ static void a_true_new_epoch_displaces_a_forged_one_that_is_silent(void **state)
     expect_flow(1, 6, 1);
 }
 
+static void forged_epochs_that_are_kept_alive_keep_a_true_one_out_for_three_seconds_at_most(void **state)
+{
+    (void)state;
+    expect_flow(1, 5, 0);
+    progress_confirm_epoch(world.progress, 1, 5);
+    uint64_t sbn = 1, end_ns = world.now_ns + EPOCHS_TRIAL_NS;
+    assert_int_equal(push(1, UINT64_MAX, 0, 0), DATAGRAM_OK);
+    /* The old run has ended, but somebody repeats what it sent. */
+    for (; world.now_ns < end_ns; world.now_ns += SECOND / 4) {
+        expect_flow(1, 5, sbn++);
+        (void)push(1, UINT64_MAX, sbn, 0);
+        assert_int_equal(push(1, 6, 0, 0), DATAGRAM_DROP_EPOCH);
+    }
+    expect_flow(1, 6, 0);
+    progress_confirm_epoch(world.progress, 1, 6);
+    epochs_settle(world.epochs, world.now_ns);
+    expect_flow(1, 6, 1);
+}
+
 static void a_flood_of_forged_epochs_makes_few_gathers(void **state)
 {
     (void)state;
@@ -335,6 +354,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_complete_of_an_ended_epoch_is_still_handed_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(forged_newer_epochs_do_not_disturb_the_running_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_true_new_epoch_displaces_a_forged_one_that_is_silent, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(forged_epochs_that_are_kept_alive_keep_a_true_one_out_for_three_seconds_at_most,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flood_of_forged_epochs_makes_few_gathers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_forged_epoch_that_took_the_main_arena_makes_way_for_the_confirmed_one, set_up,
                                         tear_down),

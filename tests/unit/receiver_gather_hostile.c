@@ -67,35 +67,139 @@ static void a_forged_first_datagram_does_not_kill_block_or_group(void **state)
     end_world(&world);
 }
 
-static void a_forged_block_number_is_overcome(void **state)
+/* Datagrams that nobody sent: one after the other of a group far ahead. */
+static void push_forged(struct world *world, uint64_t base, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        push(world, symbol_of(base, 64, (uint16_t)(i % 64), 8, 4, (uint8_t)(i / 64)));
+}
+
+static void single_forged_block_numbers_harm_no_block(void **state)
 {
     (void)state;
-    struct world world = make_world(ARENA);
+    enum { DEPTH = 4, K = 20, R = 4, GROUPS = 300 };
+    struct world world = make_world(4 * ARENA);
+    uint64_t ahead = 1;
+    for (uint64_t group = 0; group < GROUPS; group++) {
+        uint64_t base = 10 + group * DEPTH;
+        for (uint8_t esi = 0; esi < K + R; esi++) {
+            for (uint16_t index = 0; index < DEPTH; index++)
+                assert_int_not_equal(push(&world, symbol_of(base, DEPTH, index, K, R, esi)), DATAGRAM_DROP_LATE);
+            /* Anywhere in the group, of any distance: next to the window, of one slot with it, far beyond. */
+            if (esi % 7 == group % 7) {
+                ahead = ahead * UINT64_C(6364136223846793005) + 1442695040888963407;
+                uint64_t far = base + 16 + (ahead >> (2 + ahead % 61));
+                push(&world, symbol_of(far, (uint16_t)(1 + ahead % 64), 0, 8, 4, 0));
+            }
+        }
+        for (uint16_t index = 0; index < DEPTH; index++) {
+            struct block *block = gather_pop(world.gather, world.now_ns);
+            assert_non_null(block);
+            assert_in_range(block->sbn, base, base + DEPTH - 1);
+            gather_return(world.gather, block);
+        }
+        world.now_ns += MS;
+    }
+    assert_int_equal(gather_counters(world.gather)->blocks_complete, GROUPS * DEPTH);
+    assert_int_equal(gather_counters(world.gather)->drops[DATAGRAM_DROP_LATE], 0);
+    end_world(&world);
+}
+
+static void a_forged_next_group_of_another_geometry_is_overcome(void **state)
+{
+    (void)state;
+    struct world world = make_world(4 * ARENA);
     push_group(&world, 10, 3, 8, 4, NULL);
     for (uint64_t sbn = 10; sbn < 13; sbn++)
         expect_block(&world, sbn);
-    push(&world, symbol_of(UINT64_MAX - 10, 3, 0, 8, 4, 0));
+    for (unsigned i = 0; i < 4; i++) /* each directly behind the other, as long as a group can be */
+        push(&world, symbol_of(13 + i * (uint64_t)LIMIT_DEPTH, LIMIT_DEPTH, 0, 8, 4, 0));
+    push_group(&world, 13, 3, 8, 4, NULL);
+    push_group(&world, 16, 3, 8, 4, NULL);
+    world.now_ns += GATHER_ORDER_WAIT_NS;
+    unsigned found = 0;
+    for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL; found++) {
+        assert_in_range(block->sbn, 13, 18);
+        gather_return(world.gather, block);
+    }
+    assert_int_equal(found, 6);
+    assert_int_equal(gather_counters(world.gather)->drops[DATAGRAM_DROP_LATE], 0);
+    end_world(&world);
+}
+
+static void forgeries_that_outnumber_the_true_ones_are_overcome_soon(void **state)
+{
+    (void)state;
+    struct world world = make_world(4 * ARENA);
+    push_group(&world, 10, 3, 8, 4, NULL);
+    for (uint64_t sbn = 10; sbn < 13; sbn++)
+        expect_block(&world, sbn);
+    push_forged(&world, UINT64_MAX - 1000, 64);
     assert_int_equal(push(&world, symbol_of(13, 3, 0, 8, 4, 0)), DATAGRAM_DROP_LATE);
-    world.now_ns += GATHER_RESYNC_NS;
+    /* A few late ones are no sign, and those of a short moment neither. */
+    for (unsigned i = 0; i < 2 * GATHER_RESYNC_DATAGRAMS; i++)
+        assert_int_equal(push(&world, symbol_of(13, 3, 0, 8, 4, 0)), DATAGRAM_DROP_LATE);
+    world.now_ns += GATHER_RESYNC_SOON_NS;
     push_group(&world, 16, 3, 8, 4, NULL);
     for (uint64_t sbn = 16; sbn < 19; sbn++)
         expect_block(&world, sbn);
     assert_true(gather_passed_sbn(world.gather, world.now_ns) <= 19);
+    /* And where only heartbeats come. */
+    push_forged(&world, UINT64_MAX - 1000, 64);
+    assert_int_equal(push(&world, symbol_of(19, 1, 0, 1, 4, 0)), DATAGRAM_DROP_LATE);
+    world.now_ns += GATHER_RESYNC_NS;
+    push_group(&world, 20, 1, 1, 4, NULL);
+    expect_block(&world, 20);
     end_world(&world);
 }
 
 static void what_a_forged_block_number_seemed_to_have_lost_is_taken_back(void **state)
 {
     (void)state;
-    struct world world = make_world(ARENA);
+    struct world world = make_world(4 * ARENA);
     push_group(&world, 10, 3, 8, 4, NULL);
     push(&world, symbol_of(1 << 20, 3, 0, 8, 4, 0));
-    assert_in_range(gather_counters(world.gather)->blocks_given_up, 1000000, 1 << 20);
+    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 0);
+    push_forged(&world, 1 << 21, 64);
+    assert_in_range(gather_counters(world.gather)->blocks_given_up, 1000000, 1 << 21);
     world.now_ns += GATHER_RESYNC_NS;
     push_group(&world, 16, 3, 8, 4, NULL);
-    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1); /* the forged block itself */
-    push(&world, symbol_of(UINT64_MAX - 10, 3, 0, 8, 4, 0));
-    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 1);
+    assert_in_range(gather_counters(world.gather)->blocks_given_up, 0, 65); /* the forged blocks themselves */
+    for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL;)
+        gather_return(world.gather, block);
+    end_world(&world);
+}
+
+static void after_an_outage_the_window_follows_at_once(void **state)
+{
+    (void)state;
+    enum { K = 20, R = 4 };
+    struct world world = make_world(4 * ARENA);
+    push_group(&world, 10, 3, K, R, NULL);
+    for (uint64_t sbn = 10; sbn < 13; sbn++)
+        expect_block(&world, sbn);
+    for (uint64_t base = 100000; base < 100180; base += 3) {
+        push_group(&world, base, 3, K, R, NULL);
+        for (uint64_t sbn = base; sbn < base + 3; sbn++)
+            expect_block(&world, sbn);
+    }
+    assert_int_equal(gather_passed_sbn(world.gather, world.now_ns), 100180);
+    assert_int_equal(gather_counters(world.gather)->blocks_given_up, 100000 - 13);
+    assert_int_equal(push(&world, symbol_of(13, 3, 0, K, R, 0)), DATAGRAM_DROP_LATE);
+    end_world(&world);
+}
+
+static void sealed_datagrams_move_the_window_alone_and_only_forward(void **state)
+{
+    (void)state;
+    struct world world = make_world(ARENA);
+    gather_set_sealed(world.gather);
+    push_group(&world, 10, 3, 8, 4, NULL);
+    push(&world, symbol_of(100000, 3, 0, 8, 4, 0));
+    for (unsigned i = 0; i < 10 * GATHER_RESYNC_DATAGRAMS; i++) {
+        world.now_ns += GATHER_RESYNC_NS;
+        assert_int_equal(push(&world, symbol_of(13, 3, 0, 8, 4, (uint8_t)(i % 12))), DATAGRAM_DROP_LATE);
+    }
     for (struct block *block; (block = gather_pop(world.gather, world.now_ns)) != NULL;)
         gather_return(world.gather, block);
     end_world(&world);
@@ -270,7 +374,11 @@ int main(void)
         cmocka_unit_test(contradictions_within_a_block_are_dropped),
         cmocka_unit_test(symbol_size_and_depth_are_those_of_the_group),
         cmocka_unit_test(a_forged_first_datagram_does_not_kill_block_or_group),
-        cmocka_unit_test(a_forged_block_number_is_overcome),
+        cmocka_unit_test(single_forged_block_numbers_harm_no_block),
+        cmocka_unit_test(a_forged_next_group_of_another_geometry_is_overcome),
+        cmocka_unit_test(forgeries_that_outnumber_the_true_ones_are_overcome_soon),
+        cmocka_unit_test(after_an_outage_the_window_follows_at_once),
+        cmocka_unit_test(sealed_datagrams_move_the_window_alone_and_only_forward),
         cmocka_unit_test(what_a_forged_block_number_seemed_to_have_lost_is_taken_back),
         cmocka_unit_test(the_oldest_incomplete_block_gives_way_when_memory_is_full),
         cmocka_unit_test(held_blocks_are_never_evicted),

@@ -264,7 +264,7 @@ static int begin(void **state)
     snprintf(path, sizeof path, "%s/in", directory);
     bell = doorbell_create();
     return mkdir(path, 0770) != 0 || intake_open(path, &intake) != STATUS_OK ||
-           ring_open(RING, 2 * WRITER_OPERATIONS, &ring) != STATUS_OK;
+           ring_open(RING, 2 * WRITER_OPERATIONS, RING_WRITES, &ring) != STATUS_OK;
 }
 
 static int end(void **state)

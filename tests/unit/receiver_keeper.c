@@ -54,6 +54,11 @@ static int begin(void **state)
 {
     (void)state;
     posted = NULL;
+    struct signature_key *key = signature_init() == STATUS_OK ? fixture_key(1) : NULL;
+    trust = key == NULL ? NULL : fixture_trust((const struct signature_key *const[]){key}, 1);
+    signature_key_destroy(key);
+    if (trust == NULL)
+        return -1;
     catalog = catalog_create(trust, &actions, NULL);
     keeper = keeper_create(&(struct keeper_setup){.catalog = catalog});
     return catalog != NULL && keeper != NULL ? 0 : -1;
@@ -72,6 +77,7 @@ static int end(void **state)
     catalog_each(catalog, let_go, NULL);
     keeper_destroy(keeper);
     catalog_destroy(catalog);
+    trust_destroy(trust);
     return 0;
 }
 
@@ -114,11 +120,28 @@ static void what_was_closed_and_never_recorded_needs_no_forgetting(void **state)
     assert_null(posted);
 }
 
+/* It is complete and was to be published when its checkpoint is back, which is after the publish stage has ended. */
+static void the_end_records_what_waits_for_its_checkpoint_to_be_published(void **state)
+{
+    (void)state;
+    struct assembly *assembly = open_one();
+    keeper_record_all(keeper); /* a job is out now */
+    struct checkpoint_job *out = posted;
+    posted = NULL;
+    assembly->state = ASSEMBLY_PUBLISHING;
+    assert_false(keeper_may_publish(keeper, assembly));
+    keeper_record_all(keeper);
+    assert_non_null(posted);
+    assert_int_equal(assembly->state, ASSEMBLY_OPEN);
+    keeper_take_result(keeper, out, 2); /* publishes nothing */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_end_records_what_is_open, begin, end),
         cmocka_unit_test_setup_teardown(the_end_forgets_the_record_of_what_was_closed, begin, end),
+        cmocka_unit_test_setup_teardown(the_end_records_what_waits_for_its_checkpoint_to_be_published, begin, end),
         cmocka_unit_test_setup_teardown(what_was_closed_and_never_recorded_needs_no_forgetting, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -528,7 +528,7 @@ static int begin(void **state)
     budget = (struct assembly_budget){.memory_limit = 1 << 30, .held_limit = UINT64_MAX};
     bell = doorbell_create();
     results = mailbox_create(bell);
-    return publish_start(&intake, ledger, NULL, results, &publish) == STATUS_OK ? 0 : -1;
+    return publish_start(&intake, ledger, NULL, NULL, results, &publish) == STATUS_OK ? 0 : -1;
 }
 
 static int end(void **state)

@@ -53,6 +53,27 @@ static unsigned cases(char path[static 256])
     return count;
 }
 
+static void what_is_held_back_beside_takes_no_place_and_age_ends_only_cases(void **state)
+{
+    (void)state;
+    char path[256];
+    assert_int_equal(mkdirat(fd, "0000000000000042-1f2e3d4c-a", 0700), 0);
+    assert_int_equal(quarantine_keep(quarantine, 1, id, "is none", (const uint8_t *)"x", 1, 5 * SECOND), STATUS_OK);
+    quarantine_set_age(quarantine, UINT64_C(3600000000000));
+    quarantine_tick(quarantine, 1);
+    assert_int_equal(cases(path), 2);
+    struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    struct dirent *entry;
+    DIR *list = opendir(directory);
+    while ((entry = readdir(list)) != NULL)
+        if (entry->d_name[0] != '.')
+            assert_int_equal(utimensat(fd, entry->d_name, old, 0), 0);
+    closedir(list);
+    quarantine_tick(quarantine, UINT64_C(3600000000000));
+    assert_int_equal(cases(path), 1);
+    assert_non_null(strstr(path, "0000000000000042"));
+}
+
 static void a_case_holds_manifest_signature_and_reason(void **state)
 {
     (void)state;
@@ -136,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_case_holds_manifest_signature_and_reason, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_held_back_beside_takes_no_place_and_age_ends_only_cases, begin, end),
         cmocka_unit_test_setup_teardown(the_number_is_bounded_also_over_restarts, begin, end),
         cmocka_unit_test_setup_teardown(the_same_case_twice_is_kept_twice, begin, end),
         cmocka_unit_test_setup_teardown(bytes_are_bounded, begin, end),

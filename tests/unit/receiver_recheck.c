@@ -151,7 +151,7 @@ static int begin(void **state)
         return -1;
     bell = doorbell_create();
     results = mailbox_create(bell);
-    if (publish_start(&intake, ledger, NULL, results, &publish) != STATUS_OK)
+    if (publish_start(&intake, ledger, NULL, NULL, results, &publish) != STATUS_OK)
         return -1;
     publish_set_recheck(publish, RATE);
     return 0;

@@ -158,7 +158,7 @@ static inline void start(void)
 {
     struct store_lane lane = {.ready = ready, .done = done};
     assert_int_equal(store_recover(&config, ledger, NULL), STATUS_OK);
-    assert_int_equal(store_start(&config, trust, ledger, NULL, &lane, 1, bell, progress, &store), STATUS_OK);
+    assert_int_equal(store_start(&config, trust, ledger, NULL, NULL, &lane, 1, bell, progress, &store), STATUS_OK);
     store_on_delivery(store, on_delivery, &delivered);
 }
 

@@ -7,7 +7,7 @@ static struct signature_key *key, *other_key;
 static struct trust *trust;
 
 struct calls {
-    unsigned announces, data, parts, aborts, beats, refused;
+    unsigned announces, data, parts, aborts, beats, keys, refused;
     bool decline;
 };
 
@@ -52,6 +52,13 @@ static void on_heartbeat(void *context, const struct unpack_source *source, cons
     ((struct calls *)context)->beats++;
 }
 
+static void on_key(void *context, const struct unpack_source *source, const struct message_key *message)
+{
+    (void)source;
+    assert_memory_equal(&message->key, signature_key_public(other_key), sizeof message->key);
+    ((struct calls *)context)->keys++;
+}
+
 static void on_refuse(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     (void)source;
@@ -65,6 +72,7 @@ static const struct unpack_handler handler = {.wants_announce = on_wants,
                                               .manifest = on_manifest,
                                               .abort = on_abort,
                                               .heartbeat = on_heartbeat,
+                                              .key = on_key,
                                               .refuse = on_refuse};
 
 static struct calls calls;
@@ -92,7 +100,8 @@ static void put_signed(enum frame_type type, const struct signature_key *by, uin
     uint8_t *bytes;
     size_t size;
     signed_encode(by, body, body_size, NULL, &bytes, &size, NULL);
-    used += frame_write_signed(payload + used, type, type == FRAME_HEARTBEAT ? NULL : id, bytes, (uint32_t)size);
+    used += frame_write_signed(payload + used, type, type == FRAME_HEARTBEAT || type == FRAME_KEY ? NULL : id, bytes,
+                               (uint32_t)size);
     free(bytes);
     free(body);
 }
@@ -121,6 +130,15 @@ static void put_beat(const struct signature_key *by, uint32_t sender_id, uint64_
     size_t size;
     message_encode_heartbeat(&beat, &body, &size);
     put_signed(FRAME_HEARTBEAT, by, body, size);
+}
+
+static void put_key(const struct signature_key *by)
+{
+    struct message_key message = {.key = *signature_key_public(other_key), .not_before_ns = 1, .time_ns = 1};
+    uint8_t *body;
+    size_t size;
+    message_encode_key(&message, &body, &size);
+    put_signed(FRAME_KEY, by, body, size);
 }
 
 static void put_abort(const struct signature_key *by, uint8_t transfer)
@@ -269,9 +287,32 @@ static int drop_keys(void **state)
     return 0;
 }
 
+static void an_announced_key_is_taken_once_when_the_sender_signed_it(void **state)
+{
+    (void)state;
+    put_key(other_key); /* the new key does not vouch for itself */
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.keys, 0);
+    assert_int_equal(unpack.counters.bad_signatures, 1);
+
+    used = 0;
+    put_key(key);
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.keys, 1);
+
+    static struct unpack_handler without;
+    without = handler;
+    without.key = NULL;
+    unpack = (struct unpack){.trust = trust, .handler = &without, .context = &calls};
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.keys, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(an_announced_key_is_taken_once_when_the_sender_signed_it, reset),
         cmocka_unit_test_setup(every_kind_of_frame_reaches_its_handler, reset),
         cmocka_unit_test_setup(signatures_of_another_key_are_counted, reset),
         cmocka_unit_test_setup(signed_content_must_fit_its_frame, reset),

@@ -68,7 +68,7 @@ static void writes_of_a_large_artifact_under_way_together_are_kept_where_uncache
     snprintf(path, sizeof path, "%s/in", world.directory);
     assert_int_equal(mkdir(path, 0770), 0);
     assert_int_equal(intake_open(path, &world.intake), STATUS_OK);
-    assert_int_equal(ring_open(64, 2 * WRITER_OPERATIONS, &world.ring), STATUS_OK);
+    assert_int_equal(ring_open(64, 2 * WRITER_OPERATIONS, RING_WRITES, &world.ring), STATUS_OK);
     struct writer_setup setup = {
         .intake = &world.intake, .ring = &world.ring, .release = release, .wait = wait_for_writes, .context = &world};
     world.writer = writer_create(&setup);

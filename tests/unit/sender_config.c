@@ -77,7 +77,7 @@ static enum status load(const struct scratch *scratch, int line, const char *tex
     body[used] = '\0';
     scratch_write(scratch, "sender.conf", body);
     snprintf(file, sizeof file, "%s/sender.conf", scratch->path);
-    return config_load(file, config);
+    return config_load(file, NULL, config);
 }
 
 /* With line `line` replaced by `text` there is a problem, reported at that line with `word` in it. */

@@ -201,6 +201,51 @@ static void beat_of_any_size_fits_any_symbol(void **state)
     }
 }
 
+/* The announcement in the block of the next beat; false when there is none. */
+static bool next_key(bool padded, struct message_key *announced)
+{
+    struct frame frame;
+    struct signed_message message;
+    size_t position = 0;
+    const uint8_t *bytes;
+    uint32_t size;
+    size_t k = heartbeat_build(heartbeat, padded, 1234, payload, &symbol_size);
+    assert_int_equal(frame_next(payload, k * symbol_size, &position, &frame), FRAME_OK);
+    assert_int_equal(frame.type, FRAME_HEARTBEAT);
+    if (frame_next(payload, k * symbol_size, &position, &frame) != FRAME_OK)
+        return false;
+    assert_int_equal(frame.type, FRAME_KEY);
+    assert_int_equal(frame.flags, 0);
+    assert_true(frame_parse_signed(&frame, &bytes, &size));
+    assert_int_equal(signed_decode(bytes, size, LIMIT_MESSAGE_SIZE, &message), STATUS_OK);
+    assert_true(signature_verify(signature_key_public(key), message.body, message.body_size, &message.signature));
+    assert_int_equal(message_decode_key(message.body, message.body_size, announced), STATUS_OK);
+    signed_message_deinit(&message);
+    return true;
+}
+
+static void the_next_key_is_announced_once_a_minute_on_beats_with_room(void **state)
+{
+    (void)state;
+    struct heartbeat *kept = heartbeat;
+    struct message_key announced;
+    struct config other = config;
+    other.has_next_key = true;
+    memset(other.next_key.key_id, 0x11, sizeof other.next_key.key_id);
+    memset(other.next_key.key, 0x22, sizeof other.next_key.key);
+    heartbeat = heartbeat_create(&other, key, chain_id, EPOCH, 5, hash_of_5);
+    assert_false(next_key(true, &announced));
+    assert_true(next_key(false, &announced));
+    assert_memory_equal(&announced.key, &other.next_key, sizeof announced.key);
+    assert_int_equal(announced.time_ns, 1234);
+    for (unsigned i = 1; i < HEARTBEAT_KEY_EACH * config.lanes; i++)
+        assert_false(next_key(false, &announced));
+    assert_true(next_key(false, &announced));
+    heartbeat_destroy(heartbeat);
+    heartbeat = kept;
+    assert_false(next_key(false, &announced));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_the_first_sixteen_are_listed, setup, teardown),
         cmocka_unit_test_setup_teardown(padded_beat_fills_the_symbol, setup, teardown),
         cmocka_unit_test_setup_teardown(beat_of_any_size_fits_any_symbol, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_next_key_is_announced_once_a_minute_on_beats_with_room, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

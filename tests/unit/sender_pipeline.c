@@ -21,12 +21,14 @@ static struct transfer *newest;
 
 static bool is_finished(struct fixture *fixture)
 {
-    newest = (struct transfer *)mailbox_take(fixture->finished);
+    if (newest == NULL)
+        newest = (struct transfer *)mailbox_take(fixture->finished);
     return newest != NULL;
 }
 
 static struct transfer *wait_finished(struct fixture *fixture)
 {
+    newest = NULL;
     assert_true(watch(fixture, is_finished, PATIENCE_NS));
     drain(fixture);
     return newest;

@@ -205,6 +205,27 @@ static void the_ledger_of_the_first_release_is_taken_over_and_kept(void **state)
     assert_true(scratch_exists(&fixture->scratch, "sender.db.v1"));
 }
 
+/* The state was restored from a backup: it was claimed then, and has been sealed and sent since. */
+static void what_a_later_state_has_sent_is_retained_as_sent(void **state)
+{
+    struct world world;
+    struct recover_result result;
+    struct ledger_transfer row;
+    uint8_t id[TRANSFER_ID_SIZE];
+    begin(&world, *state);
+    fixture_transfer(world.fixture, 1, "a", LEDGER_CLAIMED);
+    put(world.fixture, ".sent", 1, "0123456789");
+    assert_int_equal(recover_run(&world.claim, &result), STATUS_OK);
+    assert_int_equal(result.count, 0);
+    free(result.transfers);
+    memset(id, 1, sizeof id);
+    assert_int_equal(ledger_find(world.fixture->ledger, id, &row), STATUS_OK);
+    assert_int_equal(row.state, LEDGER_SENT);
+    assert_int_equal(row.sequence, 0);
+    assert_true(row.finished_at_ns > 0);
+    end(&world);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ledger_set_up, ledger_tear_down)
 
 int main(void)
@@ -214,6 +235,7 @@ int main(void)
         TEST(a_sealed_one_goes_on_at_its_mark_with_its_number),
         TEST(marks_are_told_when_they_have_moved_enough),
         TEST(what_is_sent_can_be_opened_again_and_what_is_gone_can_not),
+        TEST(what_a_later_state_has_sent_is_retained_as_sent),
         TEST(the_ledger_of_the_first_release_is_taken_over_and_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

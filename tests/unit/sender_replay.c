@@ -247,6 +247,30 @@ static void too_many_transfers_are_refused(void **state)
     replay_plan_deinit(&plan);
 }
 
+static void tickets_in_any_order_name_each_transfer_once(void **state)
+{
+    (void)state;
+    static const uint64_t order[] = {7, 1, 8, 4, 7, 2, 1, 8, 6, 4};
+    char texts[10][TICKET_TEXT_SIZE], *list[10];
+    bool named[ROWS + 1] = {false};
+    struct replay_plan plan;
+    for (size_t i = 0; i < 10; i++) {
+        struct ticket ticket;
+        ticket_init(&ticket, TICKET_WHOLE, chain_id, order[i], order[i]);
+        ticket_format(&ticket, texts[i]);
+        list[i] = texts[i];
+    }
+    resolve_tickets(list, 10, &plan);
+    assert_true(plan.accepted);
+    assert_int_equal(plan.count, 6);
+    for (size_t i = 0; i < plan.count; i++) {
+        assert_false(named[plan.items[i].sequence]);
+        named[plan.items[i].sequence] = true;
+    }
+    assert_int_equal(plan.items[0].sequence, 7);
+    replay_plan_deinit(&plan);
+}
+
 static void the_answer_says_how_much_and_how_long(void **state)
 {
     (void)state;
@@ -283,6 +307,7 @@ int main(void)
         TEST(a_loss_is_not_a_senders_to_accept),
         TEST(a_ledger_that_fails_leaves_the_request_to_another_time),
         TEST(too_many_transfers_are_refused),
+        TEST(tickets_in_any_order_name_each_transfer_once),
         TEST(the_answer_says_how_much_and_how_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include "proto/manifest.h"
 #include "proto/message.h"
 #include "proto/signed.h"
+#include "tests/unit/approval_fixture.h"
 #include "tests/unit/sender_scratch.h"
 
 enum { WAIT_NS = 1000000000 };
@@ -238,14 +239,72 @@ static void what_the_read_stage_gave_up_is_only_ended(void **state)
     assert_aborted(fixture, wait_for(fixture), TRANSFER_REFUSED, "f: the disk failed");
 }
 
+/* f with "hello", whose digest is what it is, and approvals of it (or of other content). */
+static struct transfer *approved_transfer(struct fixture *fixture, const char *approved_content, uint8_t approvals)
+{
+    uint8_t *bytes;
+    size_t size;
+    scratch_write(&fixture->items, "f", "hello");
+    approval_bundle_of("wheels", "f", approved_content, approvals, &bytes, &size);
+    assert_int_equal(durable_write_file(fixture->items.fd, "f.approval", bytes, size, 0644), STATUS_OK);
+    free(bytes);
+    struct transfer *transfer = read_transfer(fixture, 1, "f");
+    digest_once("hello", 5, transfer->sha256[0]);
+    return transfer;
+}
+
+static void approvals_are_sealed_into_the_manifest_with_the_signed_statement(void **state)
+{
+    struct fixture *fixture = *state;
+    struct signed_message message;
+    struct manifest_reader *reader;
+    struct manifest_entry entry;
+    char reason[256];
+    struct transfer *transfer = approved_transfer(fixture, "hello", 2);
+    transfer->approvals = 2;
+    seal_submit(fixture->seal, transfer);
+    transfer = wait_for(fixture);
+    assert_int_equal(transfer->outcome, TRANSFER_PENDING);
+    assert_int_equal(signed_decode(transfer->signed_bytes, transfer->signed_size, LIMIT_MANIFEST_SIZE, &message),
+                     STATUS_OK);
+    assert_int_equal(manifest_reader_create(message.body, message.body_size, &reader, reason), STATUS_OK);
+    assert_int_equal(manifest_reader_approval_count(reader), 2);
+    assert_true(manifest_reader_next(reader, &entry));
+    assert_int_equal(entry.mtime_ns, 1000); /* as it was signed, and not as the file in the spool has it */
+    manifest_reader_destroy(reader);
+    signed_message_deinit(&message);
+    transfer_destroy(transfer);
+}
+
+static void what_is_not_what_was_approved_is_refused_with_what_differs(void **state)
+{
+    struct fixture *fixture = *state;
+    seal_submit(fixture->seal, approved_transfer(fixture, "jello", 1));
+    assert_aborted(fixture, wait_for(fixture), TRANSFER_REFUSED, "f has another content than was signed");
+}
+
+static void an_item_with_too_few_approvals_goes_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct transfer *transfer = approved_transfer(fixture, "hello", 1);
+    transfer->approvals = 2;
+    seal_submit(fixture->seal, transfer);
+    assert_aborted(fixture, wait_for(fixture), TRANSFER_RETURNED, "1 of the 2 approvals");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_tree_is_sealed_into_a_manifest_that_verifies),    TEST(many_waiting_transfers_get_consecutive_numbers),
-        TEST(an_item_that_changed_is_ended_and_takes_no_number), TEST(an_item_that_vanished_is_ended),
+        TEST(a_tree_is_sealed_into_a_manifest_that_verifies),
+        TEST(many_waiting_transfers_get_consecutive_numbers),
+        TEST(an_item_that_changed_is_ended_and_takes_no_number),
+        TEST(an_item_that_vanished_is_ended),
         TEST(what_the_read_stage_gave_up_is_only_ended),
+        TEST(approvals_are_sealed_into_the_manifest_with_the_signed_statement),
+        TEST(what_is_not_what_was_approved_is_refused_with_what_differs),
+        TEST(an_item_with_too_few_approvals_goes_back),
     };
     if (signature_init() != STATUS_OK)
         return 1;

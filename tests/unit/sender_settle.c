@@ -326,6 +326,53 @@ static void ten_thousand_items_are_all_taken(void **state)
     assert_int_equal(taken, 10000);
 }
 
+static void note_waiting(const struct settle_item *item, bool blocked, const char *message, void *context)
+{
+    const char **found = context;
+    (void)item;
+    assert_false(blocked);
+    *found = message;
+}
+
+static void an_unapproved_item_waits_for_its_approvals_or_a_scan(void **state)
+{
+    struct settle_item item;
+    struct settle_totals totals;
+    const char *waits_for = NULL;
+    struct probe probe = {.writers = PROBE_NO_WRITER};
+    see(*state, "a", &settle_rule, SETTLE_MOVED, false, START);
+    assert_true(take(*state, START, &item));
+    assert_false(settle_done(*state, &item, SETTLE_UNAPPROVED, &probe, "waits for approvals: 0 of 1", START));
+    assert_int_equal(settle_next_ns(*state), UINT64_MAX);
+    settle_totals(*state, &totals);
+    assert_int_equal(totals.pending, 0);
+    settle_each_waiting(*state, note_waiting, &waits_for);
+    assert_string_equal(waits_for, "waits for approvals: 0 of 1");
+
+    settle_approval(*state, "c", "other", START + SECOND);
+    assert_false(take(*state, START + SECOND, &item));
+    settle_approval(*state, "c", "a", START + SECOND);
+    assert_true(take(*state, START + SECOND, &item));
+    settle_done(*state, &item, SETTLE_UNAPPROVED, &probe, "waits for approvals: 0 of 1", START + SECOND);
+    see(*state, "a", &settle_rule, SETTLE_FOUND, false, START + 30 * SECOND);
+    assert_true(take(*state, START + 30 * SECOND, &item));
+}
+
+static void approvals_that_come_during_a_try_are_not_missed(void **state)
+{
+    struct settle_item item;
+    struct probe probe = {.writers = PROBE_NO_WRITER};
+    see(*state, "a", &settle_rule, SETTLE_MOVED, false, START);
+    assert_true(take(*state, START, &item));
+    settle_approval(*state, "c", "a", START);
+    settle_done(*state, &item, SETTLE_UNAPPROVED, &probe, "waits for approvals: 0 of 1", START);
+    assert_true(take(*state, START, &item));
+    settle_done(*state, &item, SETTLE_BLOCKED, &probe, "half of a bundle", START);
+    assert_false(take(*state, START + SECOND, &item));
+    settle_approval(*state, "c", "a", START + SECOND);
+    assert_true(take(*state, START + SECOND, &item));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -350,6 +397,8 @@ int main(void)
         TEST(what_a_scan_does_not_see_is_forgotten_but_not_what_is_out),
         TEST(a_frozen_settle_takes_no_newcomers),
         TEST(ten_thousand_items_are_all_taken),
+        TEST(an_unapproved_item_waits_for_its_approvals_or_a_scan),
+        TEST(approvals_that_come_during_a_try_are_not_missed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

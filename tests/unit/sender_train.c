@@ -27,7 +27,7 @@ static int set_up(void **state)
     assert(socket_address_parse("127.0.0.1:9", &to)); /* discard: nobody needs to listen */
     fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     assert(fd >= 0);
-    if (ring_open(64, 128, &ring) != STATUS_OK)
+    if (ring_open(64, 128, RING_SENDS, &ring) != STATUS_OK)
         return -1;
     yard = train_create(&ring, fd, &to, NULL);
     under_way = 0;

@@ -150,6 +150,61 @@ static void more_keys_than_are_kept_still_work_in_any_order(void **state)
     linkkey_destroy(NULL);
 }
 
+static const uint8_t next_secret[LINKKEY_SIZE] = "another key of thirty-two bytes";
+
+static void either_of_two_keys_opens_and_it_is_told_which(void **state)
+{
+    (void)state;
+    uint8_t plain[SIZE], sealed[2][SIZE], copy[SIZE], aad[4] = {1, 2, 3, 4}, tags[2][LINKKEY_TAG_SIZE];
+    struct linkkey *old_sender = linkkey_create(secret), *new_sender = linkkey_create(next_secret),
+                   *receiver = linkkey_create(secret);
+    linkkey_add(receiver, next_secret, SIZE);
+    fill(plain, sizeof(plain));
+    linkkey_select(old_sender, 7, 8, 0, 9);
+    linkkey_seal(old_sender, 1, aad, sizeof(aad), plain, sealed[0], SIZE, tags[0]);
+    linkkey_select(new_sender, 17, 18, 0, 19);
+    linkkey_seal(new_sender, 1, aad, sizeof(aad), plain, sealed[1], SIZE, tags[1]);
+    assert_int_equal(linkkey_secret_of(receiver, 7, 8, 0), -1);
+    for (int round = 0; round < 3; round++) {
+        memcpy(copy, sealed[0], SIZE);
+        linkkey_select(receiver, 7, 8, 0, 9);
+        assert_int_equal(linkkey_open(receiver, 1, aad, sizeof(aad), copy, SIZE, tags[0]), STATUS_OK);
+        assert_memory_equal(copy, plain, SIZE);
+        memcpy(copy, sealed[1], SIZE);
+        linkkey_select(receiver, 17, 18, 0, 19);
+        assert_int_equal(linkkey_open(receiver, 1, aad, sizeof(aad), copy, SIZE, tags[1]), STATUS_OK);
+        assert_memory_equal(copy, plain, SIZE);
+        /* What neither has sealed, under names that are known and under one that is not. */
+        static const uint8_t nothing[SIZE];
+        for (uint32_t id = 7; id < 37; id += 10) {
+            memcpy(copy, sealed[0], SIZE);
+            linkkey_select(receiver, id, id + 1, 0, id + 2);
+            assert_int_equal(linkkey_open(receiver, 2, aad, sizeof(aad), copy, SIZE, tags[0]), STATUS_DENIED);
+            assert_memory_equal(copy, nothing, SIZE);
+        }
+    }
+    assert_int_equal(linkkey_secret_of(receiver, 7, 8, 0), 0);
+    assert_int_equal(linkkey_secret_of(receiver, 17, 18, 0), 1);
+    assert_int_equal(linkkey_secret_of(receiver, 17, 18, 1), -1);
+    assert_int_equal(linkkey_secret_of(receiver, 27, 28, 0), -1);
+    linkkey_destroy(old_sender);
+    linkkey_destroy(new_sender);
+    linkkey_destroy(receiver);
+}
+
+static void with_one_key_the_other_does_not_open(void **state)
+{
+    (void)state;
+    uint8_t bytes[64] = {0}, aad[1] = {0}, tag[LINKKEY_TAG_SIZE];
+    struct linkkey *sender = linkkey_create(next_secret), *receiver = linkkey_create(secret);
+    linkkey_select(sender, 7, 8, 0, 9);
+    linkkey_seal(sender, 1, aad, 1, bytes, bytes, sizeof(bytes), tag);
+    linkkey_select(receiver, 7, 8, 0, 9);
+    assert_int_equal(linkkey_open(receiver, 1, aad, 1, bytes, sizeof(bytes), tag), STATUS_DENIED);
+    linkkey_destroy(sender);
+    linkkey_destroy(receiver);
+}
+
 static void key_files_are_private_new_and_checked(void **state)
 {
     (void)state;
@@ -188,6 +243,8 @@ int main(void)
         cmocka_unit_test(every_part_of_the_name_gives_another_key),
         cmocka_unit_test(another_implementation_agrees),
         cmocka_unit_test(more_keys_than_are_kept_still_work_in_any_order),
+        cmocka_unit_test(either_of_two_keys_opens_and_it_is_told_which),
+        cmocka_unit_test(with_one_key_the_other_does_not_open),
         cmocka_unit_test(key_files_are_private_new_and_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

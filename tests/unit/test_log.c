@@ -129,6 +129,31 @@ static void a_limiter_counts_what_it_holds_back(void **state)
     assert_int_equal(suppressed, 0);
 }
 
+static void names_are_shown_until_they_are_hidden(void **state)
+{
+    static const uint8_t key[NAMEKEY_SIZE] = {1};
+    char torch[NAMEKEY_TEXT_SIZE], cut[NAMEKEY_TEXT_SIZE], line[256];
+    const char *delivered = "0000000000000042-1f2e3d4c-torch.whl";
+    (void)state;
+    log_open("t", LOG_LEVEL_INFO);
+    begin();
+    log_info("%s/" LOG_NAME " is refused: " LOG_DETAIL "!", "wheels", "torch.whl", "a/b is a socket");
+    log_info("delivered " LOG_DELIVERED, delivered, log_delivered(delivered));
+    assert_string_equal(end(), "t: wheels/torch.whl is refused: a/b is a socket!\n"
+                               "t: delivered 0000000000000042-1f2e3d4c-torch.whl\n");
+    log_hide_names(key);
+    namekey_text(key, "torch.whl", 9, torch);
+    namekey_text(key, "x", 1, cut);
+    assert_string_not_equal(torch, cut);
+    begin();
+    log_info("%s/" LOG_NAME " is refused: " LOG_DETAIL "!", "wheels", "torch.whl", "a/b is a socket");
+    log_info("delivered " LOG_DELIVERED " of " LOG_NAME, delivered, log_delivered(delivered), "x");
+    snprintf(line, sizeof line,
+             "t: wheels/%s is refused: (not shown)!\nt: delivered 0000000000000042-1f2e3d4c-%s of %s\n", torch, torch,
+             cut);
+    assert_string_equal(end(), line);
+}
+
 static void times_are_written_as_rfc3339(void **state)
 {
     (void)state;
@@ -158,6 +183,7 @@ int main(void)
         cmocka_unit_test(logging_keeps_errno),
         cmocka_unit_test(a_limiter_counts_what_it_holds_back),
         cmocka_unit_test(times_are_written_as_rfc3339),
+        cmocka_unit_test(names_are_shown_until_they_are_hidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -364,6 +364,28 @@ static void a_number_wider_than_its_field_is_refused(void **state)
     assert_int_equal(message_decode_heartbeat(bytes, size + 6, &out), STATUS_OK);
 }
 
+static void a_key_comes_back_and_only_a_whole_one(void **state)
+{
+    (void)state;
+    struct message_key in = {.not_before_ns = 5, .time_ns = 6}, out;
+    uint8_t *bytes;
+    size_t size;
+    memset(in.key.key_id, 0x11, sizeof in.key.key_id);
+    memset(in.key.key, 0x22, sizeof in.key.key);
+    message_encode_key(&in, &bytes, &size);
+    assert_int_equal(message_decode_key(bytes, size, &out), STATUS_OK);
+    assert_memory_equal(&in.key, &out.key, sizeof in.key);
+    assert_int_equal(out.not_before_ns, 5);
+    assert_int_equal(out.time_ns, 6);
+    /* Cut behind the public key its times are absent, which is 0; everywhere else it is none. */
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(message_decode_key(bytes, i, &out),
+                         i == size - 2 || i == size - 4 ? STATUS_OK : STATUS_INVALID);
+    bytes[10] ^= 1; /* in the context */
+    assert_int_equal(message_decode_key(bytes, size, &out), STATUS_INVALID);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +400,7 @@ int main(void)
         cmocka_unit_test(heartbeats_with_impossible_numbers_are_refused),
         cmocka_unit_test(heartbeats_with_bad_lists_are_refused),
         cmocka_unit_test(a_number_wider_than_its_field_is_refused),
+        cmocka_unit_test(a_key_comes_back_and_only_a_whole_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

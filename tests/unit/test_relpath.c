@@ -180,6 +180,10 @@ static void unfinished_names_are_not_items(void **state)
     assert_true(relpath_is_hidden_item("a.part"));
     assert_true(relpath_is_hidden_item("a.tmp"));
     assert_true(relpath_is_hidden_item(".part"));
+    assert_true(relpath_is_hidden_item("a.whl.approval"));
+    assert_true(relpath_is_approval("a.whl.approval"));
+    assert_false(relpath_is_approval("approval"));
+    assert_false(relpath_is_hidden_item("a.approvals"));
     assert_false(relpath_is_hidden_item("part"));
     assert_false(relpath_is_hidden_item("a.partial"));
     assert_false(relpath_is_hidden_item("a.tmp.gz"));

@@ -271,12 +271,44 @@ static void what_is_no_request_is_answered_with_the_reason(void **state)
         {"{\"kind\":\"accept-loss\",\"tickets\":[\"x\"],\"reason\":\"a\\nb\"}", "member reason"},
         {"{\"kind\":\"accept-loss\",\"tickets\":[\"x\"],\"reason\":\"a\\u009bb\"}", "member reason"},
         {"{\"kind\":\"accept-loss\",\"tickets\":[\"x\"],\"reason\":\"a\",\"now\":true}", "member now"},
+        {"{\"kind\":\"accept-loss\",\"tickets\":[\"x\"],\"reason\":\"a\",\"names\":[\"x\"]}", "member names"},
+        {"{\"kind\":\"quarantine\"}", "action"},
+        {"{\"kind\":\"quarantine\",\"action\":\"destroy\"}", "member action"},
+        {"{\"kind\":\"quarantine\",\"action\":\"discard\"}", "names"},
+        {"{\"kind\":\"quarantine\",\"action\":\"discard\",\"names\":[\"../x\"]}", "member names"},
+        {"{\"kind\":\"quarantine\",\"action\":\"discard\",\"names\":[\".x\"]}", "member names"},
+        {"{\"kind\":\"quarantine\",\"action\":\"discard\",\"names\":[\"a/b\"]}", "member names"},
+        {"{\"kind\":\"quarantine\",\"action\":\"list\",\"tickets\":[\"x\"]}", "member tickets"},
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         assert_refused(place, texts[i][0], 0640, texts[i][1]);
     assert_refused(place, "{\"kind\":\"replay\",\"last\":1}", 0660, "others");
     assert_refused(place, "{\"kind\":\"replay\",\"last\":1}", 0646, "others");
+}
+
+static void a_request_about_the_quarantine_arrives_as_it_was_asked(void **state)
+{
+    const struct place *place = *state;
+    char *names[] = {"0000000000000042-1f2e3d4c-größe", "other"};
+    struct request request = {.kind = REQUEST_QUARANTINE,
+                              .since_ns = INT64_MIN,
+                              .action = REQUEST_DISCARD,
+                              .names = names,
+                              .name_count = 2,
+                              .reason = "not ours"};
+    struct request got;
+
+    assert_int_equal(request_post(place->fd, &request), STATUS_OK);
+    assert_int_equal(request_next(place->fd, &got), STATUS_OK);
+    assert_int_equal(got.kind, REQUEST_QUARANTINE);
+    assert_int_equal(got.action, REQUEST_DISCARD);
+    assert_int_equal(got.name_count, 2);
+    assert_string_equal(got.names[0], names[0]);
+    assert_string_equal(got.names[1], names[1]);
+    assert_string_equal(got.reason, "not ours");
+    assert_int_equal(request_answer(place->fd, &got, "{}"), STATUS_OK);
+    request_deinit(&got);
 }
 
 static void too_large_is_refused(void **state)
@@ -532,6 +564,7 @@ int main(void)
         IN_PLACE(who_waits_is_woken_by_the_answer),
         IN_PLACE(a_request_can_be_withdrawn_until_it_is_answered),
         IN_PLACE(what_is_no_request_is_answered_with_the_reason),
+        IN_PLACE(a_request_about_the_quarantine_arrives_as_it_was_asked),
         IN_PLACE(too_large_is_refused),
         IN_PLACE(what_is_no_regular_file_is_neither_followed_nor_waited_for),
         IN_PLACE(a_file_with_a_second_name_is_refused),

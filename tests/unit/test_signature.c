@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -188,6 +189,55 @@ static void a_secret_key_that_others_can_read_is_refused(void **state)
     }
 }
 
+/* An access control list: owner rw, `user` (none: 0xffffffff) and the owning group as given, others `other`. */
+static bool set_list(const char *file, uint32_t user, uint16_t user_rights, uint16_t group_rights)
+{
+    struct {
+        uint32_t version;
+        struct {
+            uint16_t tag, rights;
+            uint32_t id;
+        } entries[5];
+    } list = {2,
+              {{0x01, 6, UINT32_MAX},
+               {0x02, user_rights, user},
+               {0x04, group_rights, UINT32_MAX},
+               {0x10, 4, UINT32_MAX},
+               {0x20, 0, UINT32_MAX}}};
+    if (setxattr(file, "system.posix_acl_access", &list, sizeof(list), 0) == 0)
+        return true;
+    assert_int_equal(errno, EOPNOTSUPP);
+    return false;
+}
+
+/* As systemd lays credentials down: the group bits are the mask of a list that names the unit's user alone. */
+static void a_secret_key_may_be_open_by_a_list_to_this_user_alone(void **state)
+{
+    (void)state;
+    const char *existing = NULL;
+    char reason[256];
+    struct stat meta;
+    struct signature_public made;
+    struct signature_key *key = NULL;
+    assert_int_equal(signature_generate("a.key", "a.pub", &existing, &made), STATUS_OK);
+    if (!set_list("a.key", (uint32_t)geteuid(), 4, 0))
+        skip(); /* this file system has no lists */
+    assert_int_equal(stat("a.key", &meta), 0);
+    assert_int_equal(meta.st_mode & 0777, 0640);
+    assert_int_equal(signature_key_load("a.key", &key, reason), STATUS_OK);
+    signature_key_destroy(key);
+    assert_true(set_list("a.key", (uint32_t)geteuid() + 1, 4, 0));
+    assert_int_equal(signature_key_load("a.key", &key, reason), STATUS_DENIED);
+    assert_true(set_list("a.key", (uint32_t)geteuid() + 1, 0, 0));
+    assert_int_equal(signature_key_load("a.key", &key, reason), STATUS_OK);
+    signature_key_destroy(key);
+    assert_true(set_list("a.key", (uint32_t)geteuid(), 4, 4));
+    assert_int_equal(signature_key_load("a.key", &key, reason), STATUS_DENIED);
+    assert_true(set_list("a.key", (uint32_t)geteuid(), 4, 0));
+    assert_int_equal(chmod("a.key", 0644), 0);
+    assert_int_equal(signature_key_load("a.key", &key, reason), STATUS_DENIED);
+}
+
 static void damaged_key_files_are_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -305,6 +355,7 @@ int main(void)
         IN_DIRECTORY(the_sender_id_is_the_start_of_the_key_id),
         IN_DIRECTORY(generated_files_load_again_and_are_never_overwritten),
         IN_DIRECTORY(a_secret_key_that_others_can_read_is_refused),
+        IN_DIRECTORY(a_secret_key_may_be_open_by_a_list_to_this_user_alone),
         IN_DIRECTORY(damaged_key_files_are_refused_with_a_reason),
         IN_DIRECTORY(file_text_survives_the_round_trip_and_truncations_do_not),
         IN_DIRECTORY(minisign_verifies_what_we_sign),

@@ -128,6 +128,9 @@ static void reasons_losses_and_tickets_are_shown(void **state)
     assert_prints("{\"health\":\"degraded\",\"reasons\":[{\"code\":\"no-heartbeat\",\"level\":\"degraded\","
                   "\"since\":\"2026-11-22T01:00:00.000Z\",\"action\":\"look at the cable\"}]}",
                   "degraded no-heartbeat, since 2026-11-22T01:00:00.000Z: look at the cable");
+    assert_prints("{\"transfers\":{\"held_total\":3,\"held\":[{\"sequence\":42,\"channel\":\"wheels\",\"name\":\"x\","
+                  "\"reason\":\"no approval\"}]}}",
+                  "held back  3 in the quarantine\n  sequence 42 wheels/x: no approval\n");
     assert_prints("{\"transfers\":{\"incomplete\":[{\"sequence\":41,\"missing_bytes\":4096,\"ticket\":\"D1-XY\","
                   "\"healing\":true,\"name\":\"m\"}]}}",
                   "sequence 41 m: 4 KiB missing, will be sent again by itself\n    ticket  D1-XY\n");
@@ -154,6 +157,20 @@ static void each_side_shows_its_own_end_of_the_link(void **state)
     assert_prints(sender, "fec             128+16 symbols\n");
     assert_prints("{\"fec\":{\"blocks_total\":7,\"repaired_total\":2,\"failed_total\":1}}",
                   "7 blocks, 2 repaired, 1 failed\n");
+}
+
+static void keys_that_do_not_count_and_announced_ones_are_shown(void **state)
+{
+    (void)state;
+    static const char keys[] =
+        "{\"keys\":{\"required_signatures\":2,\"senders\":[{\"name\":\"a\",\"state\":\"good\"},{\"name\":\"b\","
+        "\"state\":\"expired\",\"expires\":\"2026-01-01T00:00:00.000Z\"}],\"approvers\":[{\"name\":\"c\","
+        "\"state\":\"revoked\",\"why_revoked\":\"lost\"}],\"announced\":[{\"fingerprint\":\"AB 12\"},"
+        "{\"fingerprint\":\"CD 34\",\"in_use\":true}]}}";
+    assert_prints(keys, "keys            2 senders, 1 approver, 2 approvals required\n"
+                        "  sender b: expired since 2026-01-01T00:00:00.000Z\n"
+                        "  approver c: revoked, lost\n"
+                        "  announced AB 12\n");
 }
 
 static void names_cannot_steer_the_terminal(void **state)
@@ -186,6 +203,7 @@ int main(void)
         cmocka_unit_test(the_rate_comes_from_two_files),
         cmocka_unit_test(reasons_losses_and_tickets_are_shown),
         cmocka_unit_test(each_side_shows_its_own_end_of_the_link),
+        cmocka_unit_test(keys_that_do_not_count_and_announced_ones_are_shown),
         cmocka_unit_test(names_cannot_steer_the_terminal),
         cmocka_unit_test(bytes_that_are_not_utf8_are_escaped),
     };

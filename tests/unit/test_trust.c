@@ -26,8 +26,12 @@ static int leave_directory(void **state)
     static const char *const names[] = {"1.key",         "2.key",          "3.key",         "trusted/1.pub",
                                         "trusted/2.pub", "trusted/3.pub",  "trusted/x.pub", "trusted/.hidden.pub",
                                         "trusted/notes", "trusted/y.pub~", "trusted/.pub"};
+    static const char *const companions[] = {"trusted/1.expires", "trusted/1.revoked", "trusted/2.revoked",
+                                             "trusted/2.expires", "trusted/gone.revoked"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         unlink(names[i]);
+    for (size_t i = 0; i < sizeof(companions) / sizeof(companions[0]); i++)
+        unlink(companions[i]);
     int failed = rmdir("trusted") < 0 || chdir("/") < 0 || rmdir(*state) < 0;
     free(*state);
     return failed;
@@ -93,6 +97,109 @@ static void two_keys_of_one_sender_are_an_error(void **state)
     assert_null(trust);
 }
 
+static void write_text(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Reads the directory, which must have that many problems and warnings. */
+static struct trust *read_with(unsigned problems, unsigned warnings, struct trust_reading *reading)
+{
+    struct trust *trust = NULL;
+    *reading = (struct trust_reading){.role = "approval key", .may_be_empty = true};
+    assert_int_equal(trust_read("trusted", reading, &trust), STATUS_OK);
+    assert_int_equal(reading->problems, problems);
+    assert_int_equal(reading->warnings, warnings);
+    return trust;
+}
+
+static void companions_say_until_when_a_key_counts_and_whether_it_is_revoked(void **state)
+{
+    (void)state;
+    struct trust_reading reading;
+    generate("1.key", "trusted/1.pub");
+    generate("2.key", "trusted/2.pub");
+    write_text("trusted/1.expires", "2027-06-30T12:00:00+02:00\nignored\n");
+    write_text("trusted/2.revoked", "stolen on Monday\n\nignored\n");
+    struct trust *trust = read_with(0, 0, &reading);
+    const struct trust_key *first = trust_find_name(trust, "1"), *second = trust_find_name(trust, "2");
+    assert_true(first->expires_ns == INT64_C(1814349600000000000));
+    assert_false(first->revoked);
+    assert_true(second->expires_ns == TRUST_NEVER);
+    assert_true(second->revoked);
+    assert_string_equal(second->why_revoked, "stolen on Monday");
+    assert_ptr_equal(trust_find_key(trust, second->public_key.key_id), second);
+    assert_ptr_equal(trust_find_sender(trust, signature_sender_id(&first->public_key)), first);
+    assert_true(trust_has_bytes(trust, second->public_key.key));
+    assert_null(trust_find_name(trust, "3"));
+    trust_destroy(trust);
+}
+
+static void an_empty_or_unreadable_revocation_revokes(void **state)
+{
+    (void)state;
+    struct trust_reading reading;
+    generate("1.key", "trusted/1.pub");
+    generate("2.key", "trusted/2.pub");
+    touch("trusted/1.revoked");
+    assert_int_equal(symlink("/nonexistent", "trusted/2.revoked"), 0);
+    struct trust *trust = read_with(0, 0, &reading);
+    assert_true(trust_at(trust, 0)->revoked);
+    assert_true(trust_at(trust, 1)->revoked);
+    trust_destroy(trust);
+}
+
+static void an_expiry_that_cannot_be_read_is_a_problem_and_over(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "soon\n", "2027-02-30\n", "2027-06-30T12:00:00\n", "2027-06-30 and more\n"};
+    struct trust_reading reading;
+    generate("1.key", "trusted/1.pub");
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        write_text("trusted/1.expires", texts[i]);
+        struct trust *trust = read_with(1, 0, &reading);
+        assert_non_null(strstr(reading.problem, "trusted/1.expires:1:"));
+        assert_true(trust_at(trust, 0)->expires_ns == INT64_MIN);
+        trust_destroy(trust);
+        assert_int_equal(trust_load("trusted", &trust), STATUS_INVALID);
+    }
+}
+
+static void a_secret_key_is_refused_under_whatever_name(void **state)
+{
+    (void)state;
+    static const char *const places[] = {"trusted/x.pub", "trusted/notes"};
+    struct trust_reading reading;
+    struct trust *trust;
+    generate("1.key", "trusted/1.pub");
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(rename("1.key", places[i]), 0);
+        trust = read_with(1, 0, &reading);
+        assert_non_null(strstr(reading.problem, "is a secret key"));
+        assert_int_equal(trust_count(trust), 1);
+        trust_destroy(trust);
+        assert_int_equal(trust_load("trusted", &trust), STATUS_INVALID);
+        assert_int_equal(rename(places[i], "1.key"), 0);
+    }
+}
+
+static void what_is_wrong_with_one_key_leaves_the_others(void **state)
+{
+    (void)state;
+    struct trust_reading reading;
+    generate("1.key", "trusted/1.pub");
+    touch("trusted/x.pub");
+    assert_int_equal(link("trusted/1.pub", "trusted/2.pub"), 0);
+    touch("trusted/gone.revoked");
+    struct trust *trust = read_with(2, 1, &reading);
+    assert_int_equal(trust_count(trust), 1);
+    assert_string_equal(trust_at(trust, 0)->name, "1");
+    trust_destroy(trust);
+}
+
 static void keys_given_directly_are_found(void **state)
 {
     (void)state;
@@ -121,6 +228,11 @@ int main(void)
         IN_DIRECTORY(a_malformed_key_file_or_an_empty_directory_is_an_error),
         IN_DIRECTORY(two_keys_of_one_sender_are_an_error),
         IN_DIRECTORY(keys_given_directly_are_found),
+        IN_DIRECTORY(companions_say_until_when_a_key_counts_and_whether_it_is_revoked),
+        IN_DIRECTORY(an_empty_or_unreadable_revocation_revokes),
+        IN_DIRECTORY(an_expiry_that_cannot_be_read_is_a_problem_and_over),
+        IN_DIRECTORY(a_secret_key_is_refused_under_whatever_name),
+        IN_DIRECTORY(what_is_wrong_with_one_key_leaves_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
