@@ -5,8 +5,8 @@
 
 #include "common/linkkey.h"
 #include "proto/datagram.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "proto/wire.h"
+#include "tests/fuzz/mutate.h"
 
 /* What is accepted is within its limits, and written anew it is the same header. */
 static void check_accepted(const uint8_t *bytes, size_t size, const struct datagram *datagram)
@@ -59,4 +59,41 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     check_sealed(copy, &datagram);
     free(copy);
     return 0;
+}
+
+enum { AT_SOURCE_SYMBOLS = 3, AT_REPAIR_SYMBOLS = 4, AT_ESI = 5, AT_SYMBOL_SIZE = 6, AT_DEPTH = 12, AT_GROUP = 14 };
+
+/* Puts right what the first checks ask for, so that the later ones are met. */
+static size_t mend(struct mutate *mutate, uint8_t *bytes, size_t size, size_t size_max)
+{
+    size_t symbol_size = size > DATAGRAM_HEADER_SIZE ? size - DATAGRAM_HEADER_SIZE : 0;
+    symbol_size = symbol_size / LIMIT_SYMBOL_ALIGNMENT * LIMIT_SYMBOL_ALIGNMENT;
+    if (symbol_size < LIMIT_SYMBOL_SIZE_MIN)
+        symbol_size = LIMIT_SYMBOL_SIZE_MIN;
+    if (symbol_size > LIMIT_SYMBOL_SIZE)
+        symbol_size = LIMIT_SYMBOL_SIZE;
+    size_t whole = DATAGRAM_HEADER_SIZE + symbol_size;
+    if (whole > size_max)
+        return size;
+    if (whole > size)
+        memset(bytes + size, 0, whole - size);
+    bytes[0] = DATAGRAM_VERSION;
+    bytes[1] &= mutate_chance(mutate, 4) ? 0xff : 0xf1;
+    put16(bytes + AT_SYMBOL_SIZE, (uint16_t)symbol_size);
+    if (mutate_chance(mutate, 4))
+        return whole;
+    bytes[AT_SOURCE_SYMBOLS] = (uint8_t)(1 + bytes[AT_SOURCE_SYMBOLS] % LIMIT_SOURCE_SYMBOLS);
+    bytes[AT_REPAIR_SYMBOLS] =
+        (uint8_t)(LIMIT_REPAIR_SYMBOLS_MIN + bytes[AT_REPAIR_SYMBOLS] % (LIMIT_REPAIR_SYMBOLS - 3));
+    bytes[AT_ESI] = (uint8_t)(bytes[AT_ESI] % (bytes[AT_SOURCE_SYMBOLS] + bytes[AT_REPAIR_SYMBOLS]));
+    put16(bytes + AT_DEPTH, (uint16_t)(1 + get16(bytes + AT_DEPTH) % LIMIT_DEPTH));
+    put16(bytes + AT_GROUP, get16(bytes + AT_GROUP) % get16(bytes + AT_DEPTH));
+    return whole;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t size, size_t size_max, unsigned seed)
+{
+    struct mutate mutate = {seed};
+    size = LLVMFuzzerMutate(bytes, size, size_max);
+    return mutate_chance(&mutate, 8) ? size : mend(&mutate, bytes, size, size_max);
 }

@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "proto/frame.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "tests/fuzz/mutate.h"
 
 static volatile uint8_t sink;
 
@@ -66,4 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         if (frame_parse_signed(&frame, &message, &message_size))
             touch(bytes, size, message, message_size);
     }
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t size, size_t size_max, unsigned seed)
+{
+    struct mutate mutate = {seed};
+    return mutate_frames(&mutate, bytes, size, size_max);
 }

@@ -59,8 +59,24 @@ static void check_abort(const uint8_t *bytes, size_t size)
     assert(relpath_check_text(cleaned.reason, strlen(cleaned.reason)) == NULL);
 }
 
+static void check_key(const uint8_t *bytes, size_t size)
+{
+    struct message_key key, again;
+    uint8_t *out;
+    size_t out_size;
+
+    if (message_decode_key(bytes, size, &key) != STATUS_OK)
+        return;
+    message_encode_key(&key, &out, &out_size);
+    enum status status = message_decode_key(out, out_size, &again);
+    assert(status == STATUS_OK && again.time_ns == key.time_ns && again.not_before_ns == key.not_before_ns);
+    assert(memcmp(&again.key, &key.key, sizeof key.key) == 0);
+    free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
+    check_key(bytes, size);
     check_heartbeat(bytes, size);
     check_announce(bytes, size);
     check_abort(bytes, size);

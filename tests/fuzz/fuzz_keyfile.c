@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/linkkey.h"
 #include "common/signature.h"
 
@@ -63,8 +64,22 @@ static void try_signature(const uint8_t *bytes, size_t size)
     free(text);
 }
 
+/* The first line of NAME.expires. */
+static void try_time(const uint8_t *bytes, size_t size)
+{
+    int64_t time_ns = -1;
+    char *text = malloc(size + 1);
+    assert(text != NULL);
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    if (!clock_parse_rfc3339(text, &time_ns))
+        assert(time_ns == -1);
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
+    try_time(bytes, size);
     char reason[256] = "";
     struct signature_public public_key;
     uint8_t secret[LINKKEY_SIZE];

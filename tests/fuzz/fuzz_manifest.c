@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/diodecast.pb-c.h"
 #include "proto/manifest.h"
 #include "proto/relpath.h"
 #include "proto/signed.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+#include "tests/fuzz/mutate.h"
 
 /* What a receiver builds on: every path is safe and inside the item, in order, and the sums agree. */
 static void check_entries(struct manifest_reader *reader, struct manifest_writer *writer)
@@ -83,4 +83,45 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         signed_message_deinit(&message);
     }
     return 0;
+}
+
+/* The totals, as protobuf-c counts the entries. */
+static void count_entries(Diodecast__Manifest *manifest)
+{
+    Diodecast__Statement *statement =
+        diodecast__statement__unpack(NULL, manifest->statement.len, manifest->statement.data);
+    if (statement == NULL)
+        return;
+    manifest->total_bytes = manifest->artifact_count = 0;
+    for (size_t i = 0; i < statement->n_entries; i++) {
+        if (statement->entries[i]->kind != DIODECAST__KIND__KIND_FILE)
+            continue;
+        manifest->artifact_count++;
+        manifest->total_bytes += statement->entries[i]->size;
+    }
+    diodecast__statement__free_unpacked(statement, NULL);
+}
+
+/* A body whose totals agree with its entries. */
+static size_t mend_totals(uint8_t *bytes, size_t size, size_t size_max)
+{
+    Diodecast__Manifest *manifest = diodecast__manifest__unpack(NULL, size, bytes);
+    if (manifest == NULL)
+        return size;
+    count_entries(manifest);
+    if (diodecast__manifest__get_packed_size(manifest) <= size_max)
+        size = diodecast__manifest__pack(manifest, bytes);
+    diodecast__manifest__free_unpacked(manifest, NULL);
+    return size;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t size, size_t size_max, unsigned seed)
+{
+    struct mutate mutate = {seed};
+    if (size < 2 || mutate_chance(&mutate, 50))
+        return LLVMFuzzerMutate(bytes, size, size_max);
+    if (bytes[0] == 'S')
+        return 1 + mutate_message(&mutate, &diodecast__signed__descriptor, bytes + 1, size - 1, size_max - 1);
+    size = 1 + mutate_message(&mutate, &diodecast__manifest__descriptor, bytes + 1, size - 1, size_max - 1);
+    return mutate_chance(&mutate, 3) ? size : 1 + mend_totals(bytes + 1, size - 1, size_max - 1);
 }
