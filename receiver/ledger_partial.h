@@ -39,7 +39,7 @@ struct ledger_partial {
     uint64_t total_bytes;
     uint32_t total_artifacts;
     int64_t first_seen_ns; /* see assembly.h */
-    uint16_t lanes; /* see assembly.h */
+    uint16_t lanes;        /* see assembly.h */
     uint64_t watermark[LIMIT_LANES];
     uint64_t watermark_epoch;
 

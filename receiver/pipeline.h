@@ -26,7 +26,7 @@ struct pipeline_counters {
     struct receive_counters lanes; /* sums; of memory_needed, last_datagram_ns the largest */
     uint32_t socket_buffer;        /* bytes granted to each lane's socket */
     uint32_t socket_buffer_wanted;
-    size_t senders; /* that are trusted since the start */
+    size_t senders;         /* that are trusted since the start */
     uint64_t memory;        /* bytes of the data plane, all of which is allocated */
     uint64_t memory_to_set; /* what `memory` must be for the geometries seen; 0 when they fit */
 };

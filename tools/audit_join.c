@@ -104,8 +104,8 @@ static void visit(void *context, const struct audit_record *record)
     bool sent = record->event == AUDIT_SENT || record->event == AUDIT_REPLAYED;
     bool sealed = sent || record->event == AUDIT_SEALED;
     bool high = record->event == AUDIT_SEEN || record->event == AUDIT_COMPLETED || record->event == AUDIT_VERIFIED ||
-                record->event == AUDIT_DELIVERED || record->event == AUDIT_QUARANTINED ||
-                record->event == AUDIT_HELD || record->event == AUDIT_RELEASED || record->event == AUDIT_DISCARDED;
+                record->event == AUDIT_DELIVERED || record->event == AUDIT_QUARANTINED || record->event == AUDIT_HELD ||
+                record->event == AUDIT_RELEASED || record->event == AUDIT_DISCARDED;
     if (low ? !sealed : !high)
         return;
     sqlite3_bind_blob(join->note, 1, record->chain_id, CHAIN_ID_SIZE, SQLITE_STATIC);

@@ -241,8 +241,9 @@ bool copy_item(struct copy *copy, const char *path, const char *name, int target
     if (wrong != NULL)
         return fail(copy, EX_DATAERR, name, "is a name that can't be sent: it %s", wrong);
     if (relpath_is_hidden_item(name))
-        return fail(copy, EX_DATAERR, name,
-                    "starts with '.' or ends in .part, .tmp or .approval, which the spool takes for no item; rename it");
+        return fail(
+            copy, EX_DATAERR, name,
+            "starts with '.' or ends in .part, .tmp or .approval, which the spool takes for no item; rename it");
     struct stat info;
     if (stat(path, &info) < 0)
         return fail_reading(copy, path, errno);
