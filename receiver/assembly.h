@@ -68,6 +68,7 @@ struct assembly {
     uint64_t opened_ns;
     int64_t first_seen_ns; /* the store's: CLOCK_REALTIME when the manifest was bound, in an earlier run if recorded */
     uint64_t progress_ns;  /* when a frame last added something */
+    uint64_t refused_until_ns; /* the catalog's: nothing more is taken before; see catalog_refuse() */
 
     /* Manifest: parts while they come in, then the decoded message and its reader. */
     uint8_t *parts;

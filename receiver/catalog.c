@@ -197,7 +197,7 @@ static struct assembly *find_or_open(struct catalog *catalog, const struct unpac
 {
     struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
     if (assembly != NULL) {
-        if (assembly->state == ASSEMBLY_OPEN)
+        if (assembly->state == ASSEMBLY_OPEN && source->now_ns >= assembly->refused_until_ns)
             return assembly;
         catalog->counters.after_end++;
         return NULL;
@@ -468,7 +468,13 @@ void catalog_abort(struct catalog *catalog, const struct unpack_source *source, 
 void catalog_refuse(struct catalog *catalog, const struct unpack_source *source,
                     const uint8_t id[static TRANSFER_ID_SIZE])
 {
-    end_transfer(catalog, source, id, CATALOG_REFUSED, source->now_ns + CATALOG_REFUSAL_NS);
+    uint64_t until_ns = source->now_ns + CATALOG_REFUSAL_NS;
+    struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
+    /* Without a link key one forged frame would else throw away what has come of a large transfer. */
+    if (assembly != NULL && assembly->state == ASSEMBLY_OPEN && assembly->announced)
+        assembly->refused_until_ns = until_ns;
+    else
+        end_transfer(catalog, source, id, CATALOG_REFUSED, until_ns);
 }
 
 void catalog_each(struct catalog *catalog, void (*visit)(struct assembly *assembly, void *context), void *context)

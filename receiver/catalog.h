@@ -106,6 +106,8 @@ void catalog_announce(struct catalog *catalog, const struct unpack_source *sourc
 void catalog_data(struct catalog *catalog, const struct unpack_source *source, const struct frame_data *data);
 void catalog_manifest(struct catalog *catalog, const struct unpack_source *source, const struct frame_manifest *part);
 void catalog_abort(struct catalog *catalog, const struct unpack_source *source, const struct message_abort *message);
+/* A frame that nobody signed says that the transfer needs what this receiver does not know. For CATALOG_REFUSAL_NS
+ * nothing is taken for it; what has come is kept where a signature vouches for the transfer. */
 void catalog_refuse(struct catalog *catalog, const struct unpack_source *source,
                     const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
 

@@ -335,7 +335,7 @@ static void an_unsigned_refusal_does_not_last(void **state)
     (void)state;
     uint8_t id[TRANSFER_ID_SIZE];
     fixture_id(1, id);
-    send_announce(id, 1000);
+    send_data(id, 0, 1000, 0, 10);
     catalog_refuse(catalog, &source, id);
     assert_int_equal(seen.closed[CATALOG_REFUSED], 1);
     catalog_forget(catalog, catalog_find(catalog, source.sender_id, id), false);
@@ -344,6 +344,26 @@ static void an_unsigned_refusal_does_not_last(void **state)
     assert_null(catalog_find(catalog, source.sender_id, id));
     source.now_ns++; /* anyone may have forged it: what is sent again counts */
     send_data(id, 0, 1000, 0, 1000);
+    send_manifest(keys[0], id, id, 1000);
+    assert_int_equal(seen.complete, 1);
+}
+
+static void an_unsigned_refusal_takes_nothing_from_a_transfer_that_a_signature_vouches_for(void **state)
+{
+    (void)state;
+    uint8_t id[TRANSFER_ID_SIZE];
+    fixture_id(1, id);
+    send_announce(id, 1000);
+    send_data(id, 0, 1000, 0, 600);
+    catalog_refuse(catalog, &source, id);
+    assert_int_equal(seen.closed[CATALOG_REFUSED], 0);
+    source.now_ns += CATALOG_REFUSAL_NS - 1;
+    send_data(id, 0, 1000, 600, 400);
+    send_manifest(keys[0], id, id, 1000);
+    assert_int_equal(seen.complete, 0);
+    assert_int_equal(catalog_counters(catalog)->after_end, 3); /* data and both parts of the manifest */
+    source.now_ns++;
+    send_data(id, 0, 1000, 600, 400); /* only what did not come before has to come again */
     send_manifest(keys[0], id, id, 1000);
     assert_int_equal(seen.complete, 1);
 }
@@ -422,6 +442,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_forged_manifest_does_not_kill_the_transfer, begin, end),
         cmocka_unit_test_setup_teardown(a_signed_manifest_that_breaks_the_rules_ends_the_transfer, begin, end),
         cmocka_unit_test_setup_teardown(an_unsigned_refusal_does_not_last, begin, end),
+        cmocka_unit_test_setup_teardown(an_unsigned_refusal_takes_nothing_from_a_transfer_that_a_signature_vouches_for,
+                                        begin, end),
         cmocka_unit_test_setup_teardown(an_abort_discards_and_is_remembered, begin, end),
         cmocka_unit_test_setup_teardown(a_full_table_gives_up_the_idlest, begin, end),
     };
