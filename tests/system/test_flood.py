@@ -20,6 +20,7 @@ FLOOD = harness.BUILD / "tests" / "system" / "flood"
 EACH_MS = 600
 SIZE = 240 << 20 if os.environ.get("DIODECAST_LONG") else 24 << 20
 # What comes of the sender's own datagrams never counts under these reasons, and all that is forged does.
+DELIVERY_KIB = 4096  # what the delivery itself may take for the first time; the flood brings more than 300 MB
 FORGED = ("short", "version", "geometry", "lane", "sender", "tag", "epoch")
 
 
@@ -88,7 +89,7 @@ def test_a_transfer_completes_in_a_flood_of_ten_times_its_datagrams(link, fast_s
     assert status["fec"]["failed_total"] == 0
     assert status["transfers"]["never_seen_total"] == 0
     settled = samples[len(samples) // 4:]
-    assert max(settled) - min(settled) <= 1024, samples
+    assert max(settled) - min(settled) <= DELIVERY_KIB, samples
 
 
 def test_a_link_key_is_replaced_without_losing_anything(pair, scratch):
