@@ -15,6 +15,7 @@ from pair import Running
 from workloads import sparse
 
 RATES_GBIT = (0.01, 0.1, 1)
+SHARE = 0.8
 LEAD_S, MEAN_S = 1.0, 10.0
 WINDOW_S, STEP_S = 0.1, 0.002
 TRAIN_DATAGRAMS, TRAIN_BYTES = 64, 65_000  # sender/train.h
@@ -22,25 +23,26 @@ ETHERNET_IN_COUNTERS = 14
 
 
 def sample(interface, seconds):
-    """[(time, wire bits)] from now on."""
+    """[(time before, time after, wire bits between them)] from now on: who samples may be kept waiting too."""
     with open("/proc/self/net/dev", "rb", buffering=0) as counters:  # of this namespace, which /sys may not be of
         samples, end_s = [], time.monotonic() + seconds
-        while not samples or samples[-1][0] < end_s:
+        while not samples or samples[-1][1] < end_s:
+            before_s = time.monotonic()
             counters.seek(0)
             (line,) = [line for line in counters.read().decode().splitlines() if line.strip().startswith(f"{interface}:")]
             size, frames = map(int, line.split(":")[1].split()[8:10])
-            samples.append((time.monotonic(), 8 * (size + links.ETHERNET_REST * frames)))
+            samples.append((before_s, time.monotonic(), 8 * (size + links.ETHERNET_REST * frames)))
             time.sleep(STEP_S)
     return samples
 
 
 def most_in_window(samples):
-    """Wire bits between any two samples that are at most 100 ms apart."""
+    """Wire bits between any two samples that are surely at most 100 ms apart."""
     most = first = 0
-    for now_s, bits in samples:
-        while now_s - samples[first][0] > WINDOW_S:
+    for _, after_s, bits in samples:
+        while after_s - samples[first][0] > WINDOW_S:
             first += 1
-        most = max(most, bits - samples[first][1])
+        most = max(most, bits - samples[first][2])
     return most
 
 
@@ -66,15 +68,16 @@ def _one(link, directory, gbit):
     samples = [one for one in json.loads(done.stdout)]
     begin_s = samples[0][0] + LEAD_S
     samples = [one for one in samples if begin_s <= one[0] <= begin_s + MEAN_S]
-    (first_s, first), (last_s, last) = samples[0], samples[-1]
+    (first_s, _, first), (last_s, _, last) = samples[0], samples[-1]
     return {"mean_of_rate": (last - first) / (last_s - first_s) / (gbit * 1e9),
             "over_in_100_ms_of_train": max(0, most_in_window(samples) - gbit * 1e9 * WINDOW_S) / train_bits(link.mtu)}
 
 
 def measure(link, directory, best_gbit, watch, tell):
-    """A row for each rate."""
+    """A row for each rate; the last is 80 % of what the link carries at most, which is less than what is asked for at best."""
     rows = []
-    for gbit in (*RATES_GBIT, best_gbit):
+    most_gbit = best_gbit * _one(link, directory, best_gbit)["mean_of_rate"]
+    for gbit in (*RATES_GBIT, SHARE * most_gbit):
         watch.look(f"pacing, {link.name}, MTU {link.mtu}, {gbit:.2f} Gbit/s")
         rows.append({"link": link.name, "mtu": link.mtu, "rate_gbit": gbit, **_one(link, directory, gbit)})
         tell(f"  pacing at {gbit:.2f} Gbit/s: mean {rows[-1]['mean_of_rate']:.4f} of it, at most "
