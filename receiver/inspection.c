@@ -272,7 +272,7 @@ static void release(struct turn *turn, json_t *item, struct ledger_held *row)
     }
     held_changed(stage->held);
     if (status != STATUS_OK) {
-        snprintf(message, sizeof message, "may be delivered, which fails for now: %s; %s", strerror(errno),
+        snprintf(message, sizeof message, "may be delivered, which fails at the moment: %s; %s", strerror(errno),
                  row->state == LEDGER_HELD ? "it stays held back" : "it is tried again");
         conclude(turn, item, false, message);
         return;
