@@ -5,9 +5,7 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "common/clock.h"
 #include "common/log.h"
-#include "common/units.h"
 #include "proto/relpath.h"
 #include "tools/ask.h"
 #include "tools/command.h"
@@ -35,8 +33,7 @@ static bool take_options(int argc, char **argv, struct options *options)
             options->reason = optarg;
         } else if (option != 'w') {
             return false;
-        } else if (!units_parse_duration(optarg, &options->wait_ns) || options->wait_ns > 3600 * CLOCK_SECOND_NS) {
-            log_error("--wait %s: a time like 10s, at most 1h, is expected", optarg);
+        } else if (!ask_take_wait(optarg, &options->wait_ns)) {
             return false;
         }
     }

@@ -14,6 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/conf.h"
 #include "common/log.h"
 #include "common/units.h"
@@ -53,6 +54,14 @@ static void explain_denial(const struct ask *ask)
                   user_name(meta.st_uid, owner), ask->group_key, ask->config);
     else
         log_error("%s: this user may not ask, only %s and root", ask->path, user_name(meta.st_uid, owner));
+}
+
+bool ask_take_wait(const char *value, uint64_t *wait_ns)
+{
+    if (units_parse_duration(value, wait_ns) && *wait_ns <= 3600 * CLOCK_SECOND_NS)
+        return true;
+    log_error("--wait %s: a time like 10s, at most 1h, is expected", value);
+    return false;
 }
 
 int ask_open(struct ask *ask)

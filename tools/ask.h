@@ -12,6 +12,9 @@
 
 #define ASK_WAIT_NS UINT64_C(10000000000) /* for an answer, unless told otherwise */
 
+/* The value of --wait: at most an hour. False after what is wrong with it was printed. */
+bool ask_take_wait(const char *value, uint64_t *wait_ns);
+
 /* A daemon, by its configuration. */
 struct ask {
     const char *config;    /* its file */

@@ -93,10 +93,7 @@ static bool take_option(int option, const char *value, struct options *options, 
         request->dry_run = true;
         return true;
     case OPTION_WAIT:
-        if (units_parse_duration(value, &options->wait_ns) && options->wait_ns <= 3600 * CLOCK_SECOND_NS)
-            return true;
-        log_error("--wait %s: a time like 10s, at most 1h, is expected", value);
-        return false;
+        return ask_take_wait(value, &options->wait_ns);
     case OPTION_SINCE:
         options->selections++;
         if (parse_since(value, clock_realtime_ns(), &request->since_ns))
