@@ -152,8 +152,10 @@ static bool send_train(struct send_stage *stage, struct group *group, uint64_t n
         train_add(stage->yard, &datagram, group->blocks[index]->symbols + (size_t)esi * group->symbol_size);
         count++;
     }
-    pace_sent(&stage->pace, count * datagram_wire_bits(group->symbol_size, socket_address_is_ipv6(&stage->to)), now_ns);
     train_go(stage->yard);
+    /* The clock anew, behind the call that sends: so a train counts at the interface no later than with the pacer. */
+    pace_sent(&stage->pace, count * datagram_wire_bits(group->symbol_size, socket_address_is_ipv6(&stage->to)),
+              clock_monotonic_ns());
     return true;
 }
 
@@ -390,7 +392,8 @@ static void loop(struct send_stage *stage)
             continue;
         doorbell_arm(bell);
         if (!round_of_work(stage) && !atomic_load(&stage->stopping)) {
-            if (stage->set.sending->count == 0)
+            /* Who waits for blocks of a transfer that goes on is late, not idle. */
+            if (stage->set.sending->count == 0 && is_flushed(stage))
                 stage->was_idle = true;
             wait(stage, deadline_ns(stage));
         }
@@ -414,7 +417,8 @@ static void run(void *context)
     uint64_t datagram_ns =
         pace_span_ns(stage->rate_bits_per_s, datagram_wire_bits(stage->setup.config->symbol_size, ipv6));
     /* At low rates a train is one datagram, and another one may be made up for. */
-    pace_init(&stage->pace, stage->rate_bits_per_s, datagram_ns > CREDIT_NS ? datagram_ns : CREDIT_NS, now_ns);
+    pace_init(&stage->pace, stage->rate_bits_per_s, datagram_ns > CREDIT_NS ? datagram_ns : CREDIT_NS,
+              stage->setup.config->burst_ns, now_ns);
     stage->codes = fec_cache_create();
     stage->yard = train_create(&stage->ring, stage->fd, &stage->to, stage->key);
     stage->beat_due_ns = now_ns;

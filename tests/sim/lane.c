@@ -23,7 +23,7 @@ void sim_lane_init(struct sim_sender *sender, struct sim_lane *lane)
         lane->empty = &lane->blocks[i];
     }
     uint64_t rate = setup->rate_bits_per_s / setup->lanes;
-    pace_init(&lane->pace, rate, 0, sender->world->now_ns);
+    pace_init(&lane->pace, rate, 0, sender->config.burst_ns, sender->world->now_ns);
     group_set_init(&lane->set, setup->depth, setup->source_symbols, setup->repair_symbols, setup->span_ns,
                    setup->burst_ns);
     group_init(&lane->beat, 1);

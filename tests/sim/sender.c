@@ -36,7 +36,8 @@ struct sim_sender *sim_sender_create(struct sim_world *world)
                                      .repair_symbols = setup->repair_symbols,
                                      .symbol_size = setup->symbol_size,
                                      .depth = setup->depth,
-                                     .rate_bits_per_s = setup->rate_bits_per_s};
+                                     .rate_bits_per_s = setup->rate_bits_per_s,
+                                     .burst_ns = setup->burst_ns};
     sender->epoch = (uint64_t)++world->epoch_counter << 32 | (uint32_t)sim_next(&world->random);
     sender->capacity = (size_t)setup->source_symbols * setup->symbol_size;
     schedule_init(&sender->schedule, setup->span_ns, 0);
