@@ -409,7 +409,7 @@ static bool run_seed(uint64_t seed, bool verbose)
     describe(world);
     start(run);
     uint64_t end_ns = UINT64_MAX;
-    while (!world->failed && world->now_ns < end_ns) {
+    while (!world->failed && (world->now_ns < end_ns || sim_receiver_is_filling(run->receiver))) {
         step(run);
         if (world->now_ns > TIMEOUT_NS)
             sim_fail(world, "comes to no end");
@@ -417,8 +417,8 @@ static bool run_seed(uint64_t seed, bool verbose)
             clear_up(run);
             end_ns = world->now_ns + (run->rounds == 0 ? CLEAR_NS : ROUND_NS);
         }
-        if (world->now_ns < end_ns || world->failed)
-            continue;
+        if (world->now_ns < end_ns || world->failed || sim_receiver_is_filling(run->receiver))
+            continue; /* a heal that is under way has its time too */
         bool all = run->asks ? run->rounds > 0 : setup_is_gentle(run);
         if (!run->asks || run->rounds == 0)
             judge(run, !run->asks && all);

@@ -287,6 +287,8 @@ void sim_receiver_survey(struct sim_receiver *receiver, struct sim_errand *erran
 uint64_t sim_receiver_baseline(struct sim_receiver *receiver);
 /* Whether the receiver says now that it lacks the transfer; true too for those before its time. */
 bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *transfer);
+/* Whether something came of a transfer a moment ago: it may be whole or delivered directly, and is not reported yet. */
+bool sim_receiver_is_filling(const struct sim_receiver *receiver);
 /* After the end: nothing is held that should not be. */
 void sim_receiver_inspect(struct sim_receiver *receiver);
 /* At the end of all: no number of a delivered transfer is named as never seen. */

@@ -199,6 +199,25 @@ bool sim_receiver_knows(struct sim_receiver *receiver, struct sim_transfer *tran
     return transfer->lost_at_ns != 0 || transfer->doubted;
 }
 
+struct coming {
+    uint64_t now_ns;
+    bool any;
+};
+
+static void look_at_progress(struct assembly *assembly, void *context)
+{
+    struct coming *coming = context;
+    coming->any |= assembly->state == ASSEMBLY_PUBLISHING ||
+                   (assembly->state == ASSEMBLY_OPEN && coming->now_ns < assembly->progress_ns + ASSEMBLY_GRACE_NS);
+}
+
+bool sim_receiver_is_filling(const struct sim_receiver *receiver)
+{
+    struct coming coming = {.now_ns = receiver->world->now_ns};
+    catalog_each(receiver->catalog, look_at_progress, &coming);
+    return coming.any;
+}
+
 static void inspect_assembly(struct assembly *assembly, void *context)
 {
     struct sim_receiver *receiver = context;
