@@ -44,6 +44,7 @@ struct assembly_artifact {
     bool placed;     /* `place` is valid */
     bool reread;     /* what was hashed on arrival is void: the verifier reads it all */
     bool noted;      /* its size and place are known to the record of the transfer */
+    uint16_t state;  /* the hasher's: that of `digest` */
     uint64_t place;  /* offset in the transfer's file of small artifacts */
     uint64_t hashed; /* bytes from the start that went into `digest`, or into `sha256` when it is the size; in state
                         OPEN some of them may still be on their way */

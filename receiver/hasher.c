@@ -22,6 +22,7 @@ enum {
     READ_BYTES = 1 << 20, /* in a job */
     BUFFER = 256 << 10,   /* at a time in it, so that they are still in the cache when they are hashed */
     INLINE = 32 << 10,    /* artifacts up to here are not worth the way to another core */
+    SPARE_STATES = 64,    /* kept for artifacts that come in several pieces, of which each needs one */
     BELL_INTERVAL = 8,    /* jobs between two rings, unless there is nothing more to do */
     PATH_SIZE = INTAKE_STAGING_NAME_SIZE + 1 + INTAKE_ARTIFACT_NAME_SIZE,
 };
@@ -41,9 +42,9 @@ struct state {
     struct assembly *assembly;
     struct assembly_artifact *artifact; /* NULL: void, and free once no job is under way */
     unsigned jobs;
-    uint64_t last_use;
-    struct range *ranges; /* ascending */
-    char path[PATH_SIZE]; /* below staging */
+    struct range *ranges;        /* ascending */
+    struct state *older, *newer; /* in order of use; or `newer`: free */
+    char path[PATH_SIZE];        /* below staging */
     uint8_t sha256[SHA256_SIZE];
 };
 
@@ -67,11 +68,13 @@ struct hasher {
     atomic_bool stopping;
     uint8_t *buffer;      /* the hash thread's */
     struct digest *whole; /* of artifacts that are hashed at once */
-    uint64_t uses;
-    size_t held; /* bytes of blocks under way */
+    size_t held;          /* bytes of blocks under way */
     unsigned reads, under_way;
     struct job *free_jobs, *jobs;
     struct range *free_ranges, *ranges;
+    unsigned range_count; /* not free */
+    struct state *free_states, *oldest, *newest;
+    unsigned free_count;
     struct state states[HASHER_STATES];
 };
 
@@ -137,6 +140,37 @@ static void run(void *context)
 
 /* The store thread. */
 
+static void give_back(struct hasher *hasher, struct state *state)
+{
+    state->used = false;
+    state->newer = hasher->free_states;
+    hasher->free_states = state;
+    hasher->free_count++;
+}
+
+static void append_by_use(struct hasher *hasher, struct state *state)
+{
+    state->older = hasher->newest;
+    state->newer = NULL;
+    *(hasher->newest != NULL ? &hasher->newest->newer : &hasher->oldest) = state;
+    hasher->newest = state;
+}
+
+static void unlink_by_use(struct hasher *hasher, struct state *state)
+{
+    *(state->older != NULL ? &state->older->newer : &hasher->oldest) = state->newer;
+    *(state->newer != NULL ? &state->newer->older : &hasher->newest) = state->older;
+}
+
+/* Nothing refers to it any more: no artifact, and no job that is under way. */
+static void free_if_unused(struct hasher *hasher, struct state *state)
+{
+    if (state->artifact != NULL || state->jobs > 0)
+        return;
+    unlink_by_use(hasher, state);
+    give_back(hasher, state);
+}
+
 static bool allocate(struct hasher *hasher)
 {
     hasher->work_bell = doorbell_create();
@@ -157,8 +191,10 @@ static bool allocate(struct hasher *hasher)
         hasher->ranges[i].next = hasher->free_ranges;
         hasher->free_ranges = &hasher->ranges[i];
     }
-    for (unsigned i = 0; i < HASHER_STATES; i++)
+    for (unsigned i = 0; i < HASHER_STATES; i++) {
         hasher->states[i].digest = digest_create();
+        give_back(hasher, &hasher->states[i]);
+    }
     return true;
 }
 
@@ -197,12 +233,18 @@ void hasher_destroy(struct hasher *hasher)
     free(hasher);
 }
 
-static struct state *find_state(struct hasher *hasher, const struct digest *digest)
+static struct state *state_of(struct hasher *hasher, const struct assembly_artifact *artifact)
 {
-    for (unsigned i = 0; i < HASHER_STATES; i++)
-        if (hasher->states[i].digest == digest)
-            return &hasher->states[i];
-    return NULL;
+    struct state *state = &hasher->states[artifact->state];
+    assert(state->used && state->digest == artifact->digest);
+    return state;
+}
+
+static void free_range(struct hasher *hasher, struct range *range)
+{
+    range->next = hasher->free_ranges;
+    hasher->free_ranges = range;
+    hasher->range_count--;
 }
 
 static void free_ranges(struct hasher *hasher, struct state *state)
@@ -210,8 +252,7 @@ static void free_ranges(struct hasher *hasher, struct state *state)
     while (state->ranges != NULL) {
         struct range *range = state->ranges;
         state->ranges = range->next;
-        range->next = hasher->free_ranges;
-        hasher->free_ranges = range;
+        free_range(hasher, range);
     }
 }
 
@@ -221,34 +262,28 @@ static void release_state(struct hasher *hasher, struct state *state)
     free_ranges(hasher, state);
     state->artifact->digest = NULL;
     state->artifact = NULL;
-    state->used = state->jobs > 0;
     if (state->held)
         writer_unhold(hasher->setup.writer, state->assembly);
     state->held = false;
-}
-
-static struct state *free_state(struct hasher *hasher)
-{
-    for (unsigned i = 0; i < HASHER_STATES; i++)
-        if (!hasher->states[i].used)
-            return &hasher->states[i];
-    return NULL;
+    free_if_unused(hasher, state);
 }
 
 /* A free state, or that of the open artifact that was fed least recently; NULL when there is none of either. */
 static struct state *take_state(struct hasher *hasher)
 {
-    struct state *state = free_state(hasher);
-    if (state != NULL)
-        return state;
-    for (unsigned i = 0; i < HASHER_STATES; i++) {
-        struct state *other = &hasher->states[i];
-        if (other->artifact != NULL && other->jobs == 0 && other->assembly->state == ASSEMBLY_OPEN &&
-            (state == NULL || other->last_use < state->last_use))
-            state = other;
-    }
-    if (state != NULL)
+    struct state *state = hasher->oldest;
+    while (hasher->free_count == 0 && state != NULL &&
+           (state->artifact == NULL || state->jobs > 0 || state->assembly->state != ASSEMBLY_OPEN))
+        state = state->newer;
+    if (hasher->free_count == 0 && state != NULL)
         hasher_drop(hasher, state->artifact);
+    state = hasher->free_states;
+    if (state == NULL)
+        return NULL;
+    hasher->free_states = state->newer;
+    hasher->free_count--;
+    append_by_use(hasher, state);
+    state->used = true;
     return state;
 }
 
@@ -263,11 +298,11 @@ static struct state *make_state(struct hasher *hasher, struct assembly *assembly
     intake_artifact_name(index, name);
     snprintf(state->path, sizeof state->path, "%s/%s", directory, artifact->placed ? INTAKE_SMALL_NAME : name);
     digest_reset(state->digest);
-    state->used = true;
     state->stopped = false;
     state->assembly = assembly;
     state->artifact = artifact;
     artifact->digest = state->digest;
+    artifact->state = (uint16_t)(state - hasher->states);
     return state;
 }
 
@@ -324,6 +359,7 @@ static bool add_range(struct hasher *hasher, struct state *state, uint64_t first
     if (range == NULL)
         return false;
     hasher->free_ranges = range->next;
+    hasher->range_count++;
     *range = (struct range){.first = first, .end = end, .ticket = ticket, .next = *link};
     *link = range;
     return true;
@@ -343,8 +379,7 @@ static void read_back(struct hasher *hasher, struct state *state)
         if (range->first < range->end)
             continue;
         state->ranges = range->next;
-        range->next = hasher->free_ranges;
-        hasher->free_ranges = range;
+        free_range(hasher, range);
     }
 }
 
@@ -360,13 +395,13 @@ void hasher_take(struct hasher *hasher, struct assembly *assembly, struct assemb
 {
     if (artifact->reread)
         return;
-    if (size == artifact->size && (size <= INLINE || free_state(hasher) == NULL)) {
+    if (size == artifact->size && (size <= INLINE || hasher->free_count <= SPARE_STATES)) {
         take_whole(hasher, artifact, bytes, size);
         return;
     }
     struct state *state;
     if (artifact->digest != NULL) {
-        state = find_state(hasher, artifact->digest);
+        state = state_of(hasher, artifact);
     } else {
         /* What an earlier run has held is the verifier's to read. */
         bool earlier = offset > 0 && extents_overlap(&artifact->held, 0, offset) > 0;
@@ -377,7 +412,8 @@ void hasher_take(struct hasher *hasher, struct assembly *assembly, struct assemb
         }
     }
     assert(offset >= artifact->hashed); /* what is lost of an artifact drops it */
-    state->last_use = ++hasher->uses;
+    unlink_by_use(hasher, state);
+    append_by_use(hasher, state);
     bool next = offset == artifact->hashed;
     if (next && hasher->held < hasher->setup.memory && post(hasher, state, block, bytes, size)) {
         read_back(hasher, state);
@@ -393,8 +429,7 @@ void hasher_take(struct hasher *hasher, struct assembly *assembly, struct assemb
 
 void hasher_finish(struct hasher *hasher, struct assembly *assembly)
 {
-    for (unsigned i = 0; i < HASHER_STATES; i++) {
-        struct state *state = &hasher->states[i];
+    for (struct state *state = hasher->oldest; state != NULL; state = state->newer) {
         if (state->artifact == NULL || state->assembly != assembly || state->held)
             continue; /* it may be held since it was complete before, until a write failed */
         uint64_t end = state->artifact->hashed;
@@ -412,16 +447,17 @@ void hasher_finish(struct hasher *hasher, struct assembly *assembly)
 void hasher_drop(struct hasher *hasher, struct assembly_artifact *artifact)
 {
     if (artifact->digest != NULL)
-        release_state(hasher, find_state(hasher, artifact->digest));
+        release_state(hasher, state_of(hasher, artifact));
     artifact->hashed = 0;
     artifact->reread = true;
 }
 
 void hasher_forget(struct hasher *hasher, const struct assembly *assembly)
 {
-    for (unsigned i = 0; i < HASHER_STATES; i++) {
-        struct state *state = &hasher->states[i];
+    struct state *newer;
+    for (struct state *state = hasher->oldest; state != NULL; state = newer) {
         struct assembly_artifact *artifact = state->artifact;
+        newer = state->newer;
         if (artifact == NULL || state->assembly != assembly)
             continue;
         release_state(hasher, state);
@@ -447,7 +483,7 @@ static void take_result(struct hasher *hasher, struct job *job)
         hasher->reads--;
     }
     if (artifact == NULL) {
-        state->used = state->jobs > 0;
+        free_if_unused(hasher, state);
     } else if (job->failed) {
         hasher_drop(hasher, artifact);
     } else if (job->last) {
@@ -464,9 +500,9 @@ void hasher_settle(struct hasher *hasher)
     struct job *job;
     while ((job = queue_pop(hasher->results)) != NULL)
         take_result(hasher, job);
-    for (unsigned i = 0; i < HASHER_STATES; i++)
-        if (hasher->states[i].ranges != NULL)
-            read_back(hasher, &hasher->states[i]);
+    for (struct state *state = hasher->oldest; state != NULL && hasher->range_count > 0; state = state->newer)
+        if (state->ranges != NULL)
+            read_back(hasher, state);
 }
 
 bool hasher_has_results(const struct hasher *hasher)

@@ -21,7 +21,8 @@
  */
 struct hasher;
 
-enum { HASHER_STATES = 64 };
+/* All files of a group of blocks, which become whole within moments; below 2^16. */
+enum { HASHER_STATES = 1024 };
 /* Data so far behind a hole waits for the verifier: two groups of all lanes at 10 Gbit/s are less. */
 #define HASHER_AHEAD (UINT64_C(256) << 20)
 

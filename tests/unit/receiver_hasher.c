@@ -254,6 +254,42 @@ static void one_operation_writes_several_blocks(void **state)
     stop();
 }
 
+/* As at the end of a group of blocks, far faster than they can be hashed; every other file lies in two blocks. */
+static void every_file_of_a_burst_is_hashed(void **state)
+{
+    enum { FILES = HASHER_STATES - 100, FILE_SIZE = 40 << 10 };
+    static struct writer_block burst[2 * FILES];
+    unsigned used = 0;
+    (void)state;
+    start(SIZE_MAX);
+    for (uint32_t i = 0; i < FILES; i++) {
+        uint32_t parts = 1 + i % 2;
+        for (uint32_t part = 0; part < parts; part++) {
+            uint32_t size = FILE_SIZE / parts;
+            struct frame_data data = {.transfer_id = assembly->id,
+                                      .artifact = i,
+                                      .artifact_size = FILE_SIZE,
+                                      .offset = (uint64_t)part * size,
+                                      .bytes = content + (size_t)i * 16 + (size_t)part * size,
+                                      .size = size};
+            burst[used] = (struct writer_block){.uses = 1};
+            assert_int_equal(assembly_data(assembly, &data, 1, on_write, &burst[used]), ASSEMBLY_NEW);
+            writer_unuse(writer, &burst[used++]);
+        }
+    }
+    finish();
+    for (uint32_t i = 0; i < FILES; i++) {
+        artifact = assembly_artifact(assembly, i);
+        digest_once(content + (size_t)i * 16, FILE_SIZE, expected);
+        assert_false(artifact->reread);
+        assert_true(artifact->hashed == FILE_SIZE && artifact->digest == NULL);
+        assert_memory_equal(artifact->sha256, expected, SHA256_SIZE);
+    }
+    assert_int_equal(released, used);
+    released = PIECES;
+    stop();
+}
+
 static int begin(void **state)
 {
     char path[128];
@@ -297,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_an_earlier_run_held_is_the_verifiers, begin, end),
         cmocka_unit_test_setup_teardown(a_range_that_an_earlier_run_held_leaves_the_rest_to_the_verifier, begin, end),
         cmocka_unit_test_setup_teardown(one_operation_writes_several_blocks, begin, end),
+        cmocka_unit_test_setup_teardown(every_file_of_a_burst_is_hashed, begin, end),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
 }
