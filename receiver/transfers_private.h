@@ -10,6 +10,7 @@
 #include "receiver/keeper.h"
 #include "receiver/knowledge.h"
 #include "receiver/losses.h"
+#include "receiver/postponed.h"
 #include "receiver/refusals.h"
 #include "receiver/renumber.h"
 #include "receiver/senders.h"
@@ -19,6 +20,7 @@
 struct transfers {
     struct transfers_setup setup;
     struct unpack unpack;
+    struct postponed postponed;
     struct frames frames;
     struct catalog *catalog;
     struct senders *senders;

@@ -25,7 +25,10 @@
 #include "sender/schedule.h"
 
 #define LATER_NS (100 * CLOCK_MILLISECOND_NS) /* until a shortage of descriptors is looked at again */
-enum { IDLE_SHARE_DEFAULT = 50 };             /* per cent */
+enum {
+    IDLE_SHARE_DEFAULT = 50, /* per cent */
+    SEALING_MAX = 32,        /* transfers: so many are read ahead of their manifests, which thus follow soon */
+};
 
 struct read_stage {
     struct read_setup setup;
@@ -48,6 +51,7 @@ struct read_stage {
     uint64_t datagram_bits; /* on the wire */
     struct aside *aside;
     struct marks marks;
+    unsigned sealing;  /* transfers at the seal stage */
     uint64_t later_ns; /* no file is opened before, UINT64_MAX: no such hold */
     bool is_short;     /* of descriptors, and said so */
 };
@@ -267,6 +271,7 @@ static void end_data(struct read_stage *stage, struct reading *reading, uint64_t
     struct transfer *transfer = reading->transfer;
     if (!reading->sealed) {
         remove_reading(reading);
+        stage->sealing++;
         stage->setup.seal(stage->setup.context, transfer);
         return;
     }
@@ -374,6 +379,13 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
     return PLAN_PROGRESS;
 }
 
+/* Many small files are read faster than they are sealed. Until its manifest comes a transfer takes of what the high
+ * side has for those that it knows little of, and signatures there are saved when few wait for that. */
+static bool must_wait_for_seals(const struct read_stage *stage, const struct schedule_item *item)
+{
+    return !item->announced && stage->sealing >= SEALING_MAX;
+}
+
 static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
 {
     struct schedule_item *item;
@@ -387,7 +399,7 @@ static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
         close_open_block(stage, now_ns);
         return PLAN_PROGRESS;
     }
-    if (kind == SCHEDULE_WAIT)
+    if (kind == SCHEDULE_WAIT || (kind == SCHEDULE_ANNOUNCE && must_wait_for_seals(stage, item)))
         return PLAN_BLOCKED;
     bool heals = item->class == SCHEDULE_HEAL;
     enum plan_result result = PLAN_PROGRESS;
@@ -442,6 +454,7 @@ static bool take_mail(struct read_stage *stage, uint64_t now_ns)
     struct transfer *transfer;
     bool progress = false;
     while ((transfer = (struct transfer *)mailbox_take(stage->setup.sealed)) != NULL) {
+        stage->sealing--;
         start_copies(stage, add_reading(stage, transfer), now_ns);
         progress = true;
     }
