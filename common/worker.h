@@ -12,6 +12,13 @@ struct worker;
 MUST_CHECK enum status worker_start(const char *name, void (*run)(void *context), void *context,
                                     struct worker **worker);
 /*
+ * The same for a thread that is of little use when it comes late, and sleeps much: it has the nice value WORKER_NICE
+ * where the process may give it (CAP_SYS_NICE, or RLIMIT_NICE: LimitNICE= of a unit).
+ */
+enum { WORKER_NICE = -10 };
+MUST_CHECK enum status worker_start_punctual(const char *name, void (*run)(void *context), void *context,
+                                             struct worker **worker);
+/*
  * Binds the thread to its CPU, cpus_of(cpus, index), if there is one; cpus may be NULL. Where that can't be it stays
  * free, and a warning says so.
  */
