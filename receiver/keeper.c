@@ -65,12 +65,13 @@ void keeper_hold(struct keeper *keeper, struct assembly *assembly, uint32_t inde
                  uint64_t offset, const uint8_t *bytes, uint32_t size, uint64_t now_ns)
 {
     struct kept *kept = kept_of(keeper, assembly);
+    /* While they are at hand; what is not hashed now has to be read back for the first record. */
+    bool hash = now_ns - assembly->opened_ns >= KEEPER_AFTER_NS || assembly->total_bytes >= KEEPER_LARGE;
     if (!artifact->noted)
         partial_place(kept->partial, index, artifact->placed ? artifact->place : 0, artifact->size);
     artifact->noted = true;
     partial_hold(kept->partial, artifact->placed ? PARTIAL_SMALL : index,
-                 artifact->placed ? artifact->place + offset : offset, bytes, size,
-                 now_ns - assembly->opened_ns >= KEEPER_AFTER_NS);
+                 artifact->placed ? artifact->place + offset : offset, bytes, size, hash);
 }
 
 void keeper_deny(struct keeper *keeper, struct assembly *assembly, uint32_t file, uint64_t first, uint64_t end)

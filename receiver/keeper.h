@@ -12,14 +12,15 @@
 /*
  * The store thread's side of keeping open transfers over restarts: notes what is written, decides when which transfer
  * is recorded, and hands it to the checkpoint stage once the writes are over. A transfer that lives for less than
- * KEEPER_AFTER_NS is never recorded and its bytes are not hashed for it. Uses `kept` of the assembly and `noted` of its
- * artifacts. One thread.
+ * KEEPER_AFTER_NS is never recorded, and its bytes are not hashed for it unless it is so large that it will live
+ * longer. Uses `kept` of the assembly and `noted` of its artifacts. One thread.
  */
 struct keeper;
 
 #define KEEPER_AFTER_NS    UINT64_C(1000000000)
 #define KEEPER_INTERVAL_NS UINT64_C(1000000000) /* between two checkpoints of a transfer, unless KEEPER_BYTES came */
 #define KEEPER_BYTES       (UINT64_C(64) << 20)
+#define KEEPER_LARGE       (UINT64_C(256) << 20)
 
 struct keeper_setup {
     struct checkpoint *checkpoint;

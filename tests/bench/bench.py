@@ -66,14 +66,14 @@ class Plan:
         one = {"raw": 0.5, "zerocopy": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 100e6 + 0.5, "bulk": 2 + self.size / 350e6,
                "key": 2 + self.size / 250e6, "lanes": 2 + self.size / 350e6, "tree": 2 + self.tree_files / 3000,
                "loose": 2.5 + self.loose_files / 1500}
-        search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * self.steps * self.repeats * 0.7
+        search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * (self.steps + 2) * self.repeats * 0.7
         total = 0
         if "throughput" in self.parts:
             total += count * (search + self.runs * (machine.LOOK_S + sum(one[row] for row in self.rows)))
         if "latency" in self.parts:
             total += count * (8 + self.wheels * 0.3)
         if "throughput" not in self.parts and {"pacing", "hold", "plots"} & set(self.parts):
-            total += count * one["bulk"] * self.search_size / self.size * self.steps * self.repeats * 0.7
+            total += count * one["bulk"] * self.search_size / self.size * (self.steps + 2) * self.repeats * 0.7
         if "pacing" in self.parts:
             total += len(self.mtus) * 4 * 18
         if "hold" in self.parts:

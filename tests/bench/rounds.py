@@ -5,6 +5,7 @@ import statistics
 import subprocess
 
 LIKE_BEST = 0.97  # a goodput of so much of the best counts as the best: asking for more only spreads the datagrams wider
+STEP_DOWN = 0.85
 
 
 def attempt(run, gbit, tell):
@@ -19,26 +20,37 @@ def attempt(run, gbit, tell):
 def best_rate(run, low, high, steps, repeats, tell):
     """
     Bisects, on a logarithmic scale, between `low` and `high` Gbit/s on the wire. A rate is lossless when `repeats` runs lost
-    nothing. Returns the lowest lossless rate whose goodput is (nearly) the best, and all that was tried.
+    nothing. Then goes down again as long as the goodput stays (nearly) the best: the lowest such rate is returned, and all
+    that was tried.
     """
     tried = []
-    for _ in range(steps):
-        middle = (low * high) ** 0.5
+
+    def is_lossless(rate):
         goodputs = []
         for _ in range(repeats):
-            result = attempt(run, middle, tell)
+            result = attempt(run, rate, tell)
             if result is None:
                 break
             goodputs.append(result["gbit"])
         lossless = len(goodputs) == repeats
-        tried.append({"rate": round(middle, 4), "lossless": lossless, "gbit": statistics.median(goodputs) if goodputs else 0})
-        if lossless:
+        tried.append({"rate": round(rate, 4), "lossless": lossless, "gbit": statistics.median(goodputs) if goodputs else 0})
+        return lossless
+
+    def lowest_good():
+        good = [one for one in tried if one["lossless"]]
+        best = max((one["gbit"] for one in good), default=0)
+        return min((one["rate"] for one in good if one["gbit"] >= LIKE_BEST * best), default=low)
+
+    for _ in range(steps):
+        middle = (low * high) ** 0.5
+        if is_lossless(middle):
             low = middle
         else:
             high = middle
-    good = [one for one in tried if one["lossless"]]
-    best = max((one["gbit"] for one in good), default=0)
-    return min((one["rate"] for one in good if one["gbit"] >= LIKE_BEST * best), default=low), tried
+    lowest = lowest_good()
+    while tried and is_lossless(lowest * STEP_DOWN) and lowest_good() < lowest:
+        lowest = lowest_good()
+    return lowest_good(), tried
 
 
 class Row:
