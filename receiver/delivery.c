@@ -4,10 +4,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -19,7 +21,7 @@
 
 enum {
     CHANNELS = DELIVERY_BATCH, /* distinct ones in a batch */
-    SYNCFS_ABOVE = 16,         /* files in a batch from which one syncfs beforehand pays */
+    SYNCFS_ABOVE = 16,         /* files in a batch from which one syncfs pays */
     SUFFIXES = 1000,
 };
 
@@ -34,7 +36,8 @@ struct delivery {
     struct ledger *ledger;
     struct audit *audit;
     struct io_uring *ring;
-    int syncfs_fd; /* of its own, so that each error of the file system is told to it once */
+    int syncfs_fd;      /* of its own, so that each error of the file system is told to it once */
+    bool syncfs_is_all; /* behind it nothing is left to flush, nor an error to be told */
 
     /* Of the batch at hand. */
     delivery_fell *fell;
@@ -55,10 +58,13 @@ struct delivery *delivery_create(const struct intake *intake, struct ledger *led
     delivery->ledger = ledger;
     delivery->audit = audit;
     delivery->syncfs_fd = openat(intake->fd, ".staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (delivery->syncfs_fd < 0) {
-        free(delivery);
+    struct statfs facts;
+    if (delivery->syncfs_fd < 0 || fstatfs(delivery->syncfs_fd, &facts) != 0) {
+        delivery_destroy(delivery);
         return NULL;
     }
+    /* The kernel hands what it has to a FUSE daemon then, but does not ask it to flush that. */
+    delivery->syncfs_is_all = facts.f_type != FUSE_SUPER_MAGIC;
     return delivery;
 }
 
@@ -66,7 +72,8 @@ void delivery_destroy(struct delivery *delivery)
 {
     if (delivery == NULL)
         return;
-    close(delivery->syncfs_fd);
+    if (delivery->syncfs_fd >= 0)
+        close(delivery->syncfs_fd);
     free(delivery);
 }
 
@@ -245,22 +252,36 @@ static bool flush(struct delivery *delivery, struct publish_job *job)
     return status == STATUS_OK || drop(delivery, job, DELIVERY_LOST, status, "flushing to disk failed");
 }
 
+/* Drops what is not renamed yet. */
+static size_t drop_unrenamed(struct delivery *delivery, struct publish_job *batch[], size_t count,
+                             enum delivery_trouble trouble, enum status status, const char *what)
+{
+    int error = errno;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        errno = error;
+        if (batch[i]->renamed || drop(delivery, batch[i], trouble, status, what))
+            batch[kept++] = batch[i];
+    }
+    return kept;
+}
+
 static size_t flush_all(struct delivery *delivery, struct publish_job *batch[], size_t count)
 {
     uint64_t files = 0;
     for (size_t i = 0; i < count; i++)
         files += tree_file_count(batch[i]->assembly);
+    if (files <= SYNCFS_ABOVE)
+        return keep(delivery, batch, count, flush);
     /* Also tells of pages of files that were closed long ago, whose inodes may be forgotten. Whose they were nobody
-     * knows, so all of the batch is held to be damaged. */
-    if (files > SYNCFS_ABOVE && syncfs(delivery->syncfs_fd) != 0) {
-        enum status status = status_from_errno(errno);
-        size_t kept = 0;
-        for (size_t i = 0; i < count; i++)
-            if (batch[i]->renamed || drop(delivery, batch[i], DELIVERY_LOST, status, "flushing to disk failed"))
-                batch[kept++] = batch[i];
-        return kept;
+     * knows, so all of the batch is held to be damaged; and what is published later is asked file by file, because
+     * this was said once for all. */
+    if (syncfs(delivery->syncfs_fd) != 0) {
+        delivery->syncfs_is_all = false;
+        return drop_unrenamed(delivery, batch, count, DELIVERY_LOST, status_from_errno(errno),
+                              "flushing to disk failed");
     }
-    return keep(delivery, batch, count, flush);
+    return delivery->syncfs_is_all ? count : keep(delivery, batch, count, flush);
 }
 
 bool delivery_free_name(int channel_fd, const char *wanted, unsigned first_suffix,
@@ -320,20 +341,6 @@ static int by_sequence(const void *a, const void *b)
     uint64_t x = (*first)->assembly->sequence;
     uint64_t y = (*second)->assembly->sequence;
     return (x > y) - (x < y);
-}
-
-/* Drops what is not renamed yet. */
-static size_t drop_unrenamed(struct delivery *delivery, struct publish_job *batch[], size_t count,
-                             enum delivery_trouble trouble, enum status status, const char *what)
-{
-    int error = errno;
-    size_t kept = 0;
-    for (size_t i = 0; i < count; i++) {
-        errno = error;
-        if (batch[i]->renamed || drop(delivery, batch[i], trouble, status, what))
-            batch[kept++] = batch[i];
-    }
-    return kept;
 }
 
 /* One by one, because a row that is there already fails the transaction of all. */

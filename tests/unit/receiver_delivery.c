@@ -53,6 +53,10 @@ static enum status outcome(bool failing, enum status status)
         outcome(failing_, failing_ && !plan.done_anyway ? STATUS_NO_SPACE : (call)); \
     })
 
+static bool has_many_files;
+static unsigned flushed_files, flushed_systems;
+static int flush_error; /* of syncfs */
+
 static int step_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 
 static enum status step_build(const struct intake *intake, struct assembly *assembly, const struct tree_facts *facts,
@@ -67,7 +71,9 @@ static enum status step_build(const struct intake *intake, struct assembly *asse
 }
 
 #define tree_build                                step_build
-#define tree_flush(intake, assembly, form, ring)  STEP(STATUS_OK)
+#define tree_flush(intake, assembly, form, ring)  (flushed_files++, STEP(STATUS_OK))
+#define tree_file_count(assembly)                 (has_many_files ? SYNCFS_ABOVE + 1 : tree_file_count(assembly))
+#define syncfs(fd)                                (flushed_systems++, (errno = flush_error) != 0 ? -1 : 0)
 #define renameat2                                 step_renameat2
 #define ledger_publishing(ledger, list, n)        STEP(ledger_publishing(ledger, list, n))
 #define ledger_publish_failed(ledger, sender, id) STEP(ledger_publish_failed(ledger, sender, id))
@@ -77,6 +83,7 @@ static enum status step_build(const struct intake *intake, struct assembly *asse
 #define audit_record(audit, entries, n) (fails() ? outcome(true, STATUS_OK) : audit_record(audit, entries, n))
 #include "receiver/delivery.c"
 #undef tree_build
+#undef tree_file_count
 #undef renameat2
 
 static char directory[64];
@@ -320,6 +327,46 @@ static void errors_and_then_a_kill_end_in_one_delivery_or_none(void **state)
                     continue;
 }
 
+/* syncfs(2) tells each error once: the file that it was of may be in a later batch. */
+static void after_an_error_of_the_file_system_each_file_is_asked(void **state)
+{
+    (void)state;
+    char path[128];
+    for (unsigned failing = 0; failing < 2; failing++) {
+        struct intake intake;
+        struct ledger *ledger;
+        struct assembly_budget budget = {.memory_limit = 1 << 20, .held_limit = UINT64_MAX};
+        enum delivery_trouble trouble = DELIVERY_WAIT;
+        begin();
+        plan.fail_first = plan.fail_last = plan.kill = NEVER;
+        has_many_files = true;
+        flushed_files = flushed_systems = 0;
+        in_directory("in", path);
+        assert_int_equal(intake_open(path, &intake), STATUS_OK);
+        assert_int_equal(ledger_open(directory, &ledger), STATUS_OK);
+        struct delivery *delivery = delivery_create(&intake, ledger, NULL);
+        struct publish_job job = {
+            .kind = PUBLISH_TRANSFER, .sender_id = sender_id, .assembly = stage(&intake, &budget)};
+        struct publish_job *batch[] = {&job};
+        memcpy(job.id, id, sizeof id);
+        if (failing > 0) {
+            flush_error = EIO;
+            assert_int_equal(delivery_run(delivery, batch, 1, fell, &trouble), 0);
+            assert_int_equal(trouble, DELIVERY_LOST);
+        }
+        flush_error = 0;
+        assert_int_equal(delivery_run(delivery, batch, 1, fell, &trouble), 1);
+        assert_int_equal(flushed_systems, 1 + failing);
+        assert_int_equal(flushed_files, failing);
+        has_many_files = false;
+        assembly_destroy(job.assembly);
+        delivery_destroy(delivery);
+        ledger_close(ledger);
+        intake_close(&intake);
+        end();
+    }
+}
+
 static int make_key(void **state)
 {
     (void)state;
@@ -343,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kill_at_any_step_ends_in_one_delivery_or_none),
+        cmocka_unit_test(after_an_error_of_the_file_system_each_file_is_asked),
         cmocka_unit_test(errors_and_then_a_kill_end_in_one_delivery_or_none),
     };
     return cmocka_run_group_tests(tests, make_key, drop_key);
