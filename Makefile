@@ -59,7 +59,7 @@ TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
 SENDER_CORE   := schedule pack encode interleave group pace heartbeat idle mark parts replay heal printable
-RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack postponed checks extents assembly room catalog catalog_room bounds claims knowledge missing partial keeper restore judge opening renumber
+RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack checks extents assembly room catalog catalog_room bounds claims knowledge missing partial keeper restore judge opening renumber
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 
 PROGRAMS := $(OUT)/diodecast-sender $(OUT)/diodecast-receiver $(OUT)/diodecast $(OUT)/diodecast-impair

@@ -224,16 +224,13 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
     return true;
 }
 
-enum unpack_wish catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
-                                        const uint8_t id[static TRANSFER_ID_SIZE])
+bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
+                            const uint8_t id[static TRANSFER_ID_SIZE])
 {
     const struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
-    if (assembly == NULL ? is_over(catalog, source, id)
-                         : assembly->state != ASSEMBLY_OPEN || (assembly->announced && assembly->admitted))
-        return UNPACK_UNWANTED;
-    /* Until somebody vouches for it, it lives on the small quota, which must not be short. */
-    bool vouched = assembly != NULL && assembly->announced;
-    return !vouched && catalog->unannounced_count < CATALOG_UNANNOUNCED / 2 ? UNPACK_CAN_WAIT : UNPACK_WANTED;
+    if (assembly == NULL)
+        return !is_over(catalog, source, id);
+    return assembly->state == ASSEMBLY_OPEN && (!assembly->announced || !assembly->admitted);
 }
 
 /* Whether what its sender says of it is more than this receiver takes; then it is closed. */

@@ -99,8 +99,8 @@ void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64
 /* What one transfer may be; those of the wire format at first. */
 void catalog_set_bounds(struct catalog *catalog, const struct bounds *bounds);
 
-enum unpack_wish catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
-                                        const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
+                            const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
 void catalog_announce(struct catalog *catalog, const struct unpack_source *source,
                       const struct message_announce *announce);
 void catalog_data(struct catalog *catalog, const struct unpack_source *source, const struct frame_data *data);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/frames.h"
 
-static enum unpack_wish wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+static bool wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     return catalog_wants_announce(((struct frames *)context)->catalog, source, transfer_id);
 }

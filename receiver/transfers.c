@@ -239,7 +239,6 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
         return NULL;
     }
     transfers->unpack.checks = catalog_checks(transfers->catalog);
-    transfers->unpack.postponed = &transfers->postponed;
     catalog_set_renumber(transfers->catalog, transfers->renumber);
     catalog_set_limits(transfers->catalog, &setup->limits);
     catalog_set_bounds(transfers->catalog, &setup->bounds);
@@ -394,7 +393,6 @@ void transfers_tick(struct transfers *transfers, uint64_t now_ns)
 {
     struct publish_facts facts;
     transfers->now_ns = now_ns;
-    unpack_tick(&transfers->unpack, now_ns);
     refusals_tick(&transfers->refusals);
     publish_facts(transfers->setup.publish, &facts);
     catalog_set_free_bytes(transfers->catalog, facts.free_bytes, now_ns);

@@ -10,7 +10,6 @@
 #include "receiver/keeper.h"
 #include "receiver/knowledge.h"
 #include "receiver/losses.h"
-#include "receiver/postponed.h"
 #include "receiver/refusals.h"
 #include "receiver/renumber.h"
 #include "receiver/senders.h"
@@ -20,7 +19,6 @@
 struct transfers {
     struct transfers_setup setup;
     struct unpack unpack;
-    struct postponed postponed;
     struct frames frames;
     struct catalog *catalog;
     struct senders *senders;

@@ -7,7 +7,6 @@
 #include "common/checksum.h"
 #include "common/signature.h"
 #include "proto/signed.h"
-#include "receiver/postponed.h"
 
 static enum checks_verdict check(const struct unpack *unpack, const struct unpack_source *source,
                                  const struct signed_message *message)
@@ -19,114 +18,41 @@ static enum checks_verdict check(const struct unpack *unpack, const struct unpac
     return good ? CHECKS_GOOD : CHECKS_BAD;
 }
 
-/* Decodes the envelope of a small message; false when it was counted. */
-static bool decode_signed(struct unpack *unpack, const struct frame *frame, struct signed_message *message)
-{
-    const uint8_t *bytes;
-    uint32_t size;
-    if (frame_parse_signed(frame, &bytes, &size) &&
-        signed_decode(bytes, size, LIMIT_MESSAGE_SIZE, message) == STATUS_OK)
-        return true;
-    unpack->counters.malformed++;
-    return false;
-}
-
-static bool is_signed(struct unpack *unpack, const struct unpack_source *source, const struct signed_message *message)
-{
-    enum checks_verdict verdict = check(unpack, source, message);
-    unpack->counters.bad_signatures += verdict == CHECKS_BAD;
-    unpack->counters.over_limit += verdict == CHECKS_OVER_LIMIT;
-    return verdict == CHECKS_GOOD;
-}
-
-/* Decodes and checks; false when it was counted. */
+/* Decodes and checks the envelope of a small message; false when it was counted. */
 static bool open_signed(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame,
                         struct signed_message *message)
 {
-    if (!decode_signed(unpack, frame, message))
+    const uint8_t *bytes;
+    uint32_t size;
+    if (!frame_parse_signed(frame, &bytes, &size) ||
+        signed_decode(bytes, size, LIMIT_MESSAGE_SIZE, message) != STATUS_OK) {
+        unpack->counters.malformed++;
         return false;
-    if (is_signed(unpack, source, message))
+    }
+    enum checks_verdict verdict = check(unpack, source, message);
+    if (verdict == CHECKS_GOOD)
         return true;
+    unpack->counters.bad_signatures += verdict == CHECKS_BAD;
+    unpack->counters.over_limit += verdict == CHECKS_OVER_LIMIT;
     signed_message_deinit(message);
     return false;
-}
-
-static bool decode_announce(const struct signed_message *message, const struct frame *frame,
-                            struct message_announce *announce)
-{
-    return message_decode_announce(message->body, message->body_size, announce) == STATUS_OK &&
-           memcmp(announce->transfer_id, frame->transfer_id, TRANSFER_ID_SIZE) == 0;
-}
-
-/* Decodes an announce that is of use; false when it is not, or was counted. */
-static bool begin_announce(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame,
-                           enum unpack_wish *wish, struct signed_message *message)
-{
-    *wish = UNPACK_WANTED;
-    if (frame->transfer_id != NULL)
-        *wish = unpack->handler->wants_announce(unpack->context, source, frame->transfer_id);
-    return *wish != UNPACK_UNWANTED && decode_signed(unpack, frame, message);
-}
-
-/* Checks it, and takes it. */
-static void end_announce(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame,
-                         const struct signed_message *message)
-{
-    struct message_announce announce;
-    if (!is_signed(unpack, source, message))
-        return;
-    if (decode_announce(message, frame, &announce))
-        unpack->handler->announce(unpack->context, source, &announce);
-    else
-        unpack->counters.bad_messages++;
-}
-
-/* Goes on with the oldest of the announces that wait, if it came at `until_ns` or before. */
-static bool take_postponed(struct unpack *unpack, uint64_t until_ns, uint64_t now_ns)
-{
-    struct unpack_source source;
-    struct frame frame;
-    struct signed_message message;
-    enum unpack_wish wish;
-    if (!postponed_take(unpack->postponed, until_ns, &source, &frame))
-        return false;
-    source.now_ns = now_ns;
-    if (begin_announce(unpack, &source, &frame, &wish, &message)) {
-        end_announce(unpack, &source, &frame, &message);
-        signed_message_deinit(&message);
-    }
-    return true;
-}
-
-/* True when the announce waits, so that it may be needed no more. What it says of its transfer is not to be believed
- * yet, nor does it matter: who lies about the size has an announce that waits. */
-static bool postpone(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame,
-                     const struct signed_message *message)
-{
-    struct message_announce announce;
-    if (unpack->postponed == NULL || !decode_announce(message, frame, &announce) ||
-        announce.total_bytes > POSTPONED_TOTAL_BYTES)
-        return false;
-    if (postponed_is_full(unpack->postponed))
-        (void)take_postponed(unpack, UINT64_MAX, source->now_ns);
-    return postponed_put(unpack->postponed, source, frame);
 }
 
 static void take_announce(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame)
 {
     struct signed_message message;
-    enum unpack_wish wish;
-    if (!begin_announce(unpack, source, frame, &wish, &message))
+    struct message_announce announce;
+    if (frame->transfer_id != NULL && !unpack->handler->wants_announce(unpack->context, source, frame->transfer_id))
         return;
-    if (wish != UNPACK_CAN_WAIT || !postpone(unpack, source, frame, &message))
-        end_announce(unpack, source, frame, &message);
+    if (!open_signed(unpack, source, frame, &message))
+        return;
+    assert(frame->transfer_id != NULL); /* frame_parse_signed() has seen it */
+    if (message_decode_announce(message.body, message.body_size, &announce) == STATUS_OK &&
+        memcmp(announce.transfer_id, frame->transfer_id, TRANSFER_ID_SIZE) == 0)
+        unpack->handler->announce(unpack->context, source, &announce);
+    else
+        unpack->counters.bad_messages++;
     signed_message_deinit(&message);
-}
-
-void unpack_tick(struct unpack *unpack, uint64_t now_ns)
-{
-    while (unpack->postponed != NULL && now_ns > POSTPONED_NS && take_postponed(unpack, now_ns - POSTPONED_NS, now_ns))
-        continue;
 }
 
 static void take_abort(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame)

@@ -21,16 +21,10 @@ struct unpack_source {
     uint64_t now_ns;
 };
 
-/* Whether an announce is of use: asked before its signature is checked, so that that of each second costs nothing. */
-enum unpack_wish {
-    UNPACK_UNWANTED,
-    UNPACK_WANTED,
-    UNPACK_CAN_WAIT, /* its transfer gets along without it for a while */
-};
-
 /* All views are into the payload and end with the call. */
 struct unpack_handler {
-    enum unpack_wish (*wants_announce)(void *context, const struct unpack_source *source, const uint8_t *transfer_id);
+    /* Asked before a signature is checked, so that the announcement of each second costs nothing. */
+    bool (*wants_announce)(void *context, const struct unpack_source *source, const uint8_t *transfer_id);
     void (*announce)(void *context, const struct unpack_source *source, const struct message_announce *announce);
     void (*data)(void *context, const struct unpack_source *source, const struct frame_data *data);
     void (*manifest)(void *context, const struct unpack_source *source, const struct frame_manifest *part);
@@ -53,12 +47,9 @@ struct unpack_counters {
     uint64_t bad_messages;   /* signed ones that break a rule or contradict their frame */
 };
 
-struct postponed;
-
 struct unpack {
-    const struct trust *trust;   /* borrowed */
-    struct checks *checks;       /* borrowed; NULL: all signatures are checked */
-    struct postponed *postponed; /* borrowed; NULL: no announce waits */
+    const struct trust *trust; /* borrowed */
+    struct checks *checks;     /* borrowed; NULL: all signatures are checked */
     const struct unpack_handler *handler;
     void *context;
     uint64_t key_frame; /* hash of the last KEY frame that was taken: its repetitions cost no signature check */
@@ -67,7 +58,5 @@ struct unpack {
 
 /* `payload` is one decoded block of a sender that is trusted (else every signature fails). */
 void unpack_payload(struct unpack *unpack, const struct unpack_source *source, const uint8_t *payload, size_t size);
-/* Goes on with the announces that have waited for POSTPONED_NS. Now and then. */
-void unpack_tick(struct unpack *unpack, uint64_t now_ns);
 
 #endif

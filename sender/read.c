@@ -25,10 +25,7 @@
 #include "sender/schedule.h"
 
 #define LATER_NS (100 * CLOCK_MILLISECOND_NS) /* until a shortage of descriptors is looked at again */
-enum {
-    IDLE_SHARE_DEFAULT = 50, /* per cent */
-    SEALING_MAX = 32,        /* transfers: so many are read ahead of their manifests, which thus follow soon */
-};
+enum { IDLE_SHARE_DEFAULT = 50 };             /* per cent */
 
 struct read_stage {
     struct read_setup setup;
@@ -51,7 +48,6 @@ struct read_stage {
     uint64_t datagram_bits; /* on the wire */
     struct aside *aside;
     struct marks marks;
-    unsigned sealing;  /* transfers at the seal stage */
     uint64_t later_ns; /* no file is opened before, UINT64_MAX: no such hold */
     bool is_short;     /* of descriptors, and said so */
 };
@@ -271,7 +267,6 @@ static void end_data(struct read_stage *stage, struct reading *reading, uint64_t
     struct transfer *transfer = reading->transfer;
     if (!reading->sealed) {
         remove_reading(reading);
-        stage->sealing++;
         stage->setup.seal(stage->setup.context, transfer);
         return;
     }
@@ -379,13 +374,6 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
     return PLAN_PROGRESS;
 }
 
-/* Many small files are read faster than they are sealed. Until its manifest comes a transfer takes of what the high
- * side has for those that it knows little of, and signatures there are saved when few wait for that. */
-static bool must_wait_for_seals(const struct read_stage *stage, const struct schedule_item *item)
-{
-    return !item->announced && stage->sealing >= SEALING_MAX;
-}
-
 static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
 {
     struct schedule_item *item;
@@ -399,7 +387,7 @@ static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
         close_open_block(stage, now_ns);
         return PLAN_PROGRESS;
     }
-    if (kind == SCHEDULE_WAIT || (kind == SCHEDULE_ANNOUNCE && must_wait_for_seals(stage, item)))
+    if (kind == SCHEDULE_WAIT)
         return PLAN_BLOCKED;
     bool heals = item->class == SCHEDULE_HEAL;
     enum plan_result result = PLAN_PROGRESS;
@@ -454,7 +442,6 @@ static bool take_mail(struct read_stage *stage, uint64_t now_ns)
     struct transfer *transfer;
     bool progress = false;
     while ((transfer = (struct transfer *)mailbox_take(stage->setup.sealed)) != NULL) {
-        stage->sealing--;
         start_copies(stage, add_reading(stage, transfer), now_ns);
         progress = true;
     }

@@ -14,7 +14,6 @@
 #include "receiver/epochs.h"
 #include "receiver/judge.h"
 #include "receiver/knowledge.h"
-#include "receiver/postponed.h"
 #include "receiver/progress.h"
 #include "receiver/renumber.h"
 #include "receiver/unpack.h"
@@ -39,7 +38,6 @@ struct world {
     struct lane_progress *progress;
     struct epochs *lanes[WORLD_LANES];
     struct unpack unpack;
-    struct postponed postponed;
     struct catalog *catalog;
     struct knowledge *knowledge;
     struct renumber *renumber;
@@ -176,8 +174,7 @@ static const struct catalog_actions actions = {.is_delivered = is_delivered,
 
 /* What is in the blocks. */
 
-static enum unpack_wish take_wants_announce(void *context, const struct unpack_source *source,
-                                            const uint8_t *transfer_id)
+static bool take_wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     return catalog_wants_announce(((struct world *)context)->catalog, source, transfer_id);
 }
@@ -253,11 +250,8 @@ struct world *world_create(void)
         world->lanes[i] = epochs_create((uint8_t)i, trust, WORLD_SHARE, world->progress);
     epochs_set_sealed(world->lanes[WORLD_LANES - 1]);
     world->catalog = catalog_create(trust, &actions, world);
-    world->unpack = (struct unpack){.trust = trust,
-                                    .checks = catalog_checks(world->catalog),
-                                    .postponed = &world->postponed,
-                                    .handler = &handler,
-                                    .context = world};
+    world->unpack = (struct unpack){
+        .trust = trust, .checks = catalog_checks(world->catalog), .handler = &handler, .context = world};
     world->knowledge = knowledge_create();
     world->renumber = renumber_create(trust, catalog_checks(world->catalog), world->knowledge, had, world);
     catalog_set_renumber(world->catalog, world->renumber);
@@ -423,7 +417,6 @@ void world_run(struct world *world)
     struct knowledge_alarm alarm;
     pop_blocks(world);
     run_ended(world);
-    unpack_tick(&world->unpack, world->now_ns);
     catalog_set_free_bytes(world->catalog, world->free_bytes, world->now_ns);
     judge_all(world->catalog, world->knowledge, world->progress, WORLD_LANES, world->now_ns);
     run_ended(world);

@@ -153,8 +153,7 @@ static const struct catalog_actions actions = {.is_delivered = is_delivered,
 
 /* What is in the blocks. */
 
-static enum unpack_wish take_wants_announce(void *context, const struct unpack_source *source,
-                                            const uint8_t *transfer_id)
+static bool take_wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     struct sim_receiver *receiver = context;
     return catalog_wants_announce(receiver->catalog, source, transfer_id);
@@ -334,8 +333,7 @@ struct sim_receiver *sim_receiver_create(struct sim_world *world, struct ledger 
     for (unsigned i = 0; i < world->setup.lanes; i++)
         receiver->lanes[i] = epochs_create((uint8_t)i, world->trust, share_size(&world->setup), receiver->progress);
     receiver->codes = fec_cache_create();
-    receiver->unpack = (struct unpack){
-        .trust = world->trust, .postponed = &receiver->postponed, .handler = &handler, .context = receiver};
+    receiver->unpack = (struct unpack){.trust = world->trust, .handler = &handler, .context = receiver};
     receiver->catalog = catalog_create(world->trust, &actions, receiver);
     receiver->knowledge = knowledge_create();
     receiver->missing = missing_create();
@@ -448,7 +446,6 @@ static void tick(struct sim_receiver *receiver)
     if (world->now_ns < receiver->tick_ns)
         return;
     receiver->tick_ns = world->now_ns + TICK_NS;
-    unpack_tick(&receiver->unpack, world->now_ns);
     catalog_set_free_bytes(receiver->catalog, receiver->full ? 0 : FREE_BYTES, world->now_ns);
     judge_all(receiver->catalog, receiver->knowledge, receiver->progress, world->setup.lanes, world->now_ns);
     keeper_tick(receiver->keeper, world->now_ns);

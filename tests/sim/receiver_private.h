@@ -11,7 +11,6 @@
 #include "receiver/knowledge.h"
 #include "receiver/ledger_partial.h"
 #include "receiver/missing.h"
-#include "receiver/postponed.h"
 #include "receiver/progress.h"
 #include "receiver/renumber.h"
 #include "receiver/unpack.h"
@@ -128,7 +127,6 @@ struct sim_receiver {
     struct epochs *lanes[LIMIT_LANES];
     struct fec_cache *codes;
     struct unpack unpack;
-    struct postponed postponed;
     struct catalog *catalog;
     struct knowledge *knowledge;
     struct keeper *keeper;

@@ -167,7 +167,7 @@ static void delivered_transfers_are_dropped_and_asked_for_once(void **state)
     memcpy(seen.delivered, id, sizeof id);
     for (int i = 0; i < 10; i++)
         send_data(id, 0, 10, 0, 10);
-    assert_int_equal(catalog_wants_announce(catalog, &source, id), UNPACK_UNWANTED);
+    assert_false(catalog_wants_announce(catalog, &source, id));
     assert_int_equal(seen.queries, 1);
     assert_int_equal(catalog_counters(catalog)->after_delivery, 11);
     assert_int_equal(catalog_count(catalog), 0);
@@ -248,8 +248,8 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     assert_int_equal(catalog_find(catalog, source.sender_id, first)->held_bytes, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 0);
     assert_int_equal(catalog_counters(catalog)->not_admitted, 1);
-    assert_int_equal(catalog_wants_announce(catalog, &source, first), UNPACK_UNWANTED);
-    assert_int_equal(catalog_wants_announce(catalog, &source, second), UNPACK_WANTED);
+    assert_false(catalog_wants_announce(catalog, &source, first));
+    assert_true(catalog_wants_announce(catalog, &source, second));
     catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000,
                            source.now_ns); /* 400 of them are still to come for the first */
     assert_false(catalog_find(catalog, source.sender_id, second)->admitted);
@@ -258,25 +258,6 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000, source.now_ns);
     send_data(second, 0, 700, 0, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 300);
-}
-
-static void an_announce_can_wait_while_the_small_quota_has_room(void **state)
-{
-    (void)state;
-    uint8_t id[TRANSFER_ID_SIZE];
-    uint8_t other[TRANSFER_ID_SIZE];
-    fixture_id(1, id);
-    assert_int_equal(catalog_wants_announce(catalog, &source, id), UNPACK_CAN_WAIT);
-    send_data(id, 0, 1000, 0, 10);
-    assert_int_equal(catalog_wants_announce(catalog, &source, id), UNPACK_CAN_WAIT);
-    for (unsigned i = 1; i < CATALOG_UNANNOUNCED / 2; i++) {
-        fixture_id((uint8_t)(1 + i), other);
-        send_data(other, 0, 1000, 0, 10);
-    }
-    assert_int_equal(catalog_wants_announce(catalog, &source, id), UNPACK_WANTED);
-    send_announce(id, 1000);
-    assert_int_equal(catalog_wants_announce(catalog, &source, id), UNPACK_UNWANTED);
-    assert_int_equal(catalog_wants_announce(catalog, &source, other), UNPACK_CAN_WAIT);
 }
 
 static void a_transfer_that_stands_still_reserves_no_room(void **state)
@@ -457,7 +438,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(unannounced_transfers_share_a_small_quota, begin, end),
         cmocka_unit_test_setup_teardown(unannounced_bytes_are_bounded, begin, end),
         cmocka_unit_test_setup_teardown(what_does_not_fit_the_disk_is_not_admitted, begin, end),
-        cmocka_unit_test_setup_teardown(an_announce_can_wait_while_the_small_quota_has_room, begin, end),
         cmocka_unit_test_setup_teardown(a_transfer_that_stands_still_reserves_no_room, begin, end),
         cmocka_unit_test_setup_teardown(a_forged_manifest_does_not_kill_the_transfer, begin, end),
         cmocka_unit_test_setup_teardown(a_signed_manifest_that_breaks_the_rules_ends_the_transfer, begin, end),

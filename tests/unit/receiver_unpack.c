@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/receiver_fixture.h"
 
-#include "receiver/postponed.h"
 #include "receiver/unpack.h"
 
 static struct signature_key *key, *other_key;
@@ -9,14 +8,14 @@ static struct trust *trust;
 
 struct calls {
     unsigned announces, data, parts, aborts, beats, keys, refused;
-    enum unpack_wish wish;
+    bool decline;
 };
 
-static enum unpack_wish on_wants(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+static bool on_wants(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     (void)source;
     assert_non_null(transfer_id);
-    return ((struct calls *)context)->wish;
+    return !((struct calls *)context)->decline;
 }
 
 static void on_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)
@@ -82,18 +81,16 @@ static struct unpack_source source;
 static uint8_t payload[65536];
 static size_t used;
 static uint8_t id[TRANSFER_ID_SIZE];
-static uint64_t total_bytes;
 
 static int reset(void **state)
 {
     (void)state;
-    calls = (struct calls){.wish = UNPACK_WANTED};
+    calls = (struct calls){0};
     unpack = (struct unpack){.trust = trust, .handler = &handler, .context = &calls};
     source =
         (struct unpack_source){.sender_id = signature_sender_id(signature_key_public(key)), .epoch = 5, .now_ns = 1};
     memset(payload, 0, sizeof payload);
     used = 0;
-    total_bytes = 5;
     fixture_id(1, id);
     return 0;
 }
@@ -111,8 +108,7 @@ static void put_signed(enum frame_type type, const struct signature_key *by, uin
 
 static void put_announce(const struct signature_key *by, uint8_t transfer)
 {
-    struct message_announce announce = {
-        .channel = "tools", .name = "x", .total_bytes = total_bytes, .artifact_count = 1};
+    struct message_announce announce = {.channel = "tools", .name = "x", .total_bytes = 5, .artifact_count = 1};
     uint8_t *body;
     size_t size;
     fixture_id(transfer, announce.transfer_id);
@@ -222,90 +218,10 @@ static void signed_content_must_fit_its_frame(void **state)
 static void an_unwanted_announce_is_not_verified(void **state)
 {
     (void)state;
-    calls.wish = UNPACK_UNWANTED;
+    calls.decline = true;
     put_announce(other_key, 1);
     unpack_payload(&unpack, &source, payload, sizeof payload);
     assert_int_equal(unpack.counters.bad_signatures, 0);
-}
-
-static struct postponed postponed;
-
-/* With announces that may wait. */
-static void let_wait(void)
-{
-    postponed = (struct postponed){0};
-    unpack.postponed = &postponed;
-    calls.wish = UNPACK_CAN_WAIT;
-}
-
-static void an_announce_that_is_needed_no_more_is_not_verified(void **state)
-{
-    (void)state;
-    let_wait();
-    put_announce(other_key, 1);
-    unpack_payload(&unpack, &source, payload, sizeof payload);
-    calls.wish = UNPACK_UNWANTED; /* the manifest has come */
-    unpack_tick(&unpack, source.now_ns + POSTPONED_NS);
-    assert_int_equal(unpack.counters.bad_signatures, 0);
-    assert_int_equal(postponed.count, 0);
-}
-
-static void an_announce_waits_only_for_a_while(void **state)
-{
-    (void)state;
-    let_wait();
-    put_announce(key, 1);
-    unpack_payload(&unpack, &source, payload, sizeof payload);
-    unpack_tick(&unpack, source.now_ns + POSTPONED_NS - 1);
-    assert_int_equal(calls.announces, 0);
-    memset(payload, 0, sizeof payload);
-    unpack_tick(&unpack, source.now_ns + POSTPONED_NS);
-    assert_int_equal(calls.announces, 1);
-    assert_int_equal(postponed.count, 0);
-}
-
-static void the_oldest_announce_makes_room(void **state)
-{
-    (void)state;
-    let_wait();
-    for (unsigned i = 0; i < POSTPONED_MAX + 3; i++) {
-        used = 0;
-        memset(payload, 0, sizeof payload);
-        put_announce(key, 1);
-        unpack_payload(&unpack, &source, payload, sizeof payload);
-    }
-    assert_int_equal(calls.announces, 3);
-    assert_int_equal(postponed.count, POSTPONED_MAX);
-    unpack_tick(&unpack, source.now_ns + POSTPONED_NS);
-    assert_int_equal(calls.announces, POSTPONED_MAX + 3);
-}
-
-static void what_is_large_or_crowded_does_not_wait(void **state)
-{
-    (void)state;
-    let_wait();
-    total_bytes = POSTPONED_TOTAL_BYTES + 1;
-    put_announce(key, 1);
-    unpack_payload(&unpack, &source, payload, sizeof payload);
-    assert_int_equal(calls.announces, 1);
-    total_bytes = 5;
-    calls.wish = UNPACK_WANTED;
-    unpack_payload(&unpack, &source, payload, sizeof payload);
-    assert_int_equal(calls.announces, 2);
-    assert_int_equal(postponed.count, 0);
-}
-
-static void an_announce_that_waits_is_verified_all_the_same(void **state)
-{
-    (void)state;
-    let_wait();
-    put_announce(other_key, 1);
-    put_announce(key, 2); /* signed for another transfer: does not wait */
-    unpack_payload(&unpack, &source, payload, sizeof payload);
-    assert_int_equal(unpack.counters.bad_messages, 1);
-    unpack_tick(&unpack, source.now_ns + POSTPONED_NS);
-    assert_int_equal(unpack.counters.bad_signatures, 1);
-    assert_int_equal(calls.announces, 0);
 }
 
 static void unknown_frames_follow_the_critical_rules(void **state)
@@ -340,7 +256,7 @@ static void damage_ends_the_block_and_is_counted(void **state)
         size_t size = (size_t)(rand() % 300);
         for (size_t i = 0; i < size; i++)
             payload[i] = (uint8_t)(rand() % 8 == 0 ? rand() : rand() % 6);
-        calls = (struct calls){.wish = UNPACK_WANTED};
+        calls = (struct calls){0};
         unpack.counters = (struct unpack_counters){0};
         uint8_t *exact = malloc(size + 1);
         memcpy(exact, payload, size);
@@ -401,11 +317,6 @@ int main(void)
         cmocka_unit_test_setup(signatures_of_another_key_are_counted, reset),
         cmocka_unit_test_setup(signed_content_must_fit_its_frame, reset),
         cmocka_unit_test_setup(an_unwanted_announce_is_not_verified, reset),
-        cmocka_unit_test_setup(an_announce_that_is_needed_no_more_is_not_verified, reset),
-        cmocka_unit_test_setup(an_announce_waits_only_for_a_while, reset),
-        cmocka_unit_test_setup(the_oldest_announce_makes_room, reset),
-        cmocka_unit_test_setup(what_is_large_or_crowded_does_not_wait, reset),
-        cmocka_unit_test_setup(an_announce_that_waits_is_verified_all_the_same, reset),
         cmocka_unit_test_setup(unknown_frames_follow_the_critical_rules, reset),
         cmocka_unit_test_setup(damage_ends_the_block_and_is_counted, reset),
     };
