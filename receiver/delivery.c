@@ -49,6 +49,19 @@ struct delivery {
     struct ledger_key keys[DELIVERY_BATCH];
 };
 
+/*
+ * Whether syncfs(2) makes all durable there that fsync(2) would, and tells of the same errors. Elsewhere it may leave
+ * the flush of a disk's or server's cache out (vfat, cifs, 9p, FUSE), or the errors to another file system (overlayfs).
+ */
+static bool syncfs_is_all(long type)
+{
+    static const long known[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (type == known[i])
+            return true;
+    return false;
+}
+
 struct delivery *delivery_create(const struct intake *intake, struct ledger *ledger, struct audit *audit)
 {
     struct delivery *delivery = calloc(1, sizeof *delivery);
@@ -63,8 +76,7 @@ struct delivery *delivery_create(const struct intake *intake, struct ledger *led
         delivery_destroy(delivery);
         return NULL;
     }
-    /* The kernel hands what it has to a FUSE daemon then, but does not ask it to flush that. */
-    delivery->syncfs_is_all = facts.f_type != FUSE_SUPER_MAGIC;
+    delivery->syncfs_is_all = syncfs_is_all(facts.f_type);
     return delivery;
 }
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import links
+import machine
 from pair import Running
 from workloads import sparse
 
@@ -61,15 +62,17 @@ def _one(link, directory, gbit):
             hidden.mkdir()
             running.drop(load.stage(hidden), "default")
             running.receiver.wait_status(lambda status: status["transfers"]["open"], "the beginning of the transfer")
+            steal = machine.Steal()
             done = subprocess.run([*link.in_low, sys.executable, __file__, link.interfaces[0], str(seconds)], check=True,
                                   stdout=subprocess.PIPE, timeout=seconds + 30)
+            stolen = steal.share()
             for daemon in (running.sender, running.receiver):
                 daemon.kill()
     samples = [one for one in json.loads(done.stdout)]
     begin_s = samples[0][0] + LEAD_S
     samples = [one for one in samples if begin_s <= one[0] <= begin_s + MEAN_S]
     (first_s, _, first), (last_s, _, last) = samples[0], samples[-1]
-    return {"mean_of_rate": (last - first) / (last_s - first_s) / (gbit * 1e9),
+    return {"mean_of_rate": (last - first) / (last_s - first_s) / (gbit * 1e9), "stolen": stolen,
             "over_in_100_ms_of_train": max(0, most_in_window(samples) - gbit * 1e9 * WINDOW_S) / train_bits(link.mtu)}
 
 
@@ -81,7 +84,7 @@ def measure(link, directory, best_gbit, watch, tell):
         watch.look(f"pacing, {link.name}, MTU {link.mtu}, {gbit:.2f} Gbit/s")
         rows.append({"link": link.name, "mtu": link.mtu, "rate_gbit": gbit, **_one(link, directory, gbit)})
         tell(f"  pacing at {gbit:.2f} Gbit/s: mean {rows[-1]['mean_of_rate']:.4f} of it, at most "
-             f"{rows[-1]['over_in_100_ms_of_train']:.2f} trains over it in 100 ms")
+             f"{rows[-1]['over_in_100_ms_of_train']:.2f} trains over it in 100 ms; stolen {rows[-1]['stolen']:.0%}")
     return rows
 
 
