@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import content
 import harness
@@ -141,6 +142,11 @@ def pair(machine):
     return machine
 
 
+def may_raise_limits():
+    effective = re.search(r"^CapEff:\s+(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE).group(1)
+    return bool(int(effective, 16) >> 24 & 1)  # CAP_SYS_RESOURCE
+
+
 def main_pid(machine, unit):
     return int(machine.properties(unit)["MainPID"])
 
@@ -240,6 +246,18 @@ def test_the_sender_has_no_network_but_its_sockets(pair):
     assert int(state["CapBnd"], 16) == int(state["CapEff"], 16) == 1 << 28 | 1 << 1  # CAP_LEASE, CAP_DAC_OVERRIDE
     status = pair.status("sender")
     assert (status["link"]["interface"], status["link"]["queue_overflows"]) == ("low", 0)
+
+
+@pytest.mark.skipif(not may_raise_limits(), reason="root lacks CAP_SYS_RESOURCE here, so LimitNICE= has no effect")
+@pytest.mark.parametrize("unit, thread", [(SENDER, "send"), (RECEIVER, "receive 0")])
+def test_the_thread_at_the_link_comes_first(pair, unit, thread):
+    """The unit lets the daemon give it a nice value, without a capability."""
+    nice = {}
+    for task in pair.path(f"/proc/{main_pid(pair, unit)}/task").iterdir():
+        name, rest = re.fullmatch(r"\d+ \((.*)\) (.*)\n?", (task / "stat").read_text()).groups()
+        nice[name] = int(rest.split()[16])
+    assert nice.pop(thread) == -10
+    assert -10 not in nice.values()
 
 
 def test_the_carrier_is_seen_through_a_passed_socket(pair):
