@@ -65,12 +65,25 @@ def test_ratios_are_of_the_same_round_and_leave_out_what_lost_something():
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_a_busy_machine_is_not_judged(good):
+@pytest.mark.parametrize("stolen", [0, 0.2])
+def test_a_busy_machine_is_not_judged(good, stolen):
     result = {"quiet": {"good": good}, "throughput": [], "latency": [],
-              "pacing": [{"link": "veth", "mtu": 1500, "rate_gbit": 1, "mean_of_rate": 0.97, "over_in_100_ms_of_train": 0.4}],
+              "pacing": [{"link": "veth", "mtu": 1500, "rate_gbit": 1, "mean_of_rate": 0.97, "stolen": stolen,
+                          "over_in_100_ms_of_train": 0.4}],
               "hold": [{"lost": [0, 3], "size_gib": 4, "link": "veth", "mtu": 1500}]}
     lines, _ = goals.judge(result)
-    assert [line[-1] for line in lines] == (["NO", "yes", "NO"] if good else ["not judged, busy"] * 3)
+    not_judged = "not judged, busy"
+    pacing = ["NO", "yes"] if good and stolen == 0 else [not_judged] * 2
+    assert [line[-1] for line in lines] == [*pacing, "NO" if good else not_judged]
+
+
+def test_the_search_goes_down_again_as_long_as_the_goodput_stays():
+    def run(rate):
+        return {"gbit": min(rate, 3)} if rate < 9 else None
+
+    rate, tried = rounds.best_rate(run, 1, 16, 4, 2, print)
+    assert 3 * 0.97 <= rate < 4
+    assert all(one["lossless"] == (one["rate"] < 9) for one in tried)
 
 
 def test_a_delivery_is_seen_at_its_rename(tmp_path):
