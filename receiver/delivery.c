@@ -51,7 +51,7 @@ struct delivery {
 
 /*
  * Whether syncfs(2) makes all durable there that fsync(2) would, and tells of the same errors. Elsewhere it may leave
- * the flush of a disk's or server's cache out (vfat, cifs, 9p, FUSE), or the errors to another file system (overlayfs).
+ * out the flush of a disk's or a server's cache, as on vfat, cifs, 9p and FUSE, or miss errors, as on overlayfs.
  */
 static bool syncfs_is_all(long type)
 {

@@ -31,9 +31,7 @@ static bool take_options(int argc, char **argv, struct options *options)
             options->config = optarg;
         } else if (option == 'r') {
             options->reason = optarg;
-        } else if (option != 'w') {
-            return false;
-        } else if (!ask_take_wait(optarg, &options->wait_ns)) {
+        } else if (option != 'w' || !ask_take_wait(optarg, &options->wait_ns)) {
             return false;
         }
     }

@@ -37,9 +37,7 @@ static bool take_options(int argc, char **argv, struct options *options)
             options->reason = optarg;
         } else if (option == 'j') {
             options->json = true;
-        } else if (option != 'w') {
-            return false;
-        } else if (!ask_take_wait(optarg, &options->wait_ns)) {
+        } else if (option != 'w' || !ask_take_wait(optarg, &options->wait_ns)) {
             return false;
         }
     }
