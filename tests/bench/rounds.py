@@ -5,7 +5,7 @@ import statistics
 import subprocess
 
 LIKE_BEST = 0.97  # a goodput of so much of the best counts as the best: asking for more only spreads the datagrams wider
-STEP_DOWN = 0.85
+STEP_DOWN = 0.85  # from one rate to the next lower one, behind the bisection
 
 
 def attempt(run, gbit, tell):

@@ -19,8 +19,8 @@ FULL_FRAME = 1538  # bytes of Ethernet, preamble and gap included
 FLOOD = harness.BUILD / "tests" / "system" / "flood"
 EACH_MS = 600
 SIZE = 240 << 20 if os.environ.get("DIODECAST_LONG") else 24 << 20
-# What comes of the sender's own datagrams never counts under these reasons, and all that is forged does.
 DELIVERY_KIB = 4096  # what the delivery itself may take for the first time; the flood brings more than 300 MB
+# What comes of the sender's own datagrams never counts under these reasons, and all that is forged does.
 FORGED = ("short", "version", "geometry", "lane", "sender", "tag", "epoch")
 
 
