@@ -98,6 +98,29 @@ static void the_end_records_what_is_open(void **state)
     assert_true(posted->first && !posted->remove);
 }
 
+/* What is not hashed in its first second is read back for the record. */
+static void a_large_transfer_is_hashed_from_the_start(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[] = "bytes";
+    struct assembly_artifact artifact = {.size = KEEPER_LARGE};
+    for (unsigned large = 0; large < 2; large++) {
+        struct assembly *assembly = open_one();
+        assembly->total_bytes = KEEPER_LARGE - 1 + large;
+        artifact.noted = false;
+        keeper_hold(keeper, assembly, 0, &artifact, 0, bytes, sizeof bytes, assembly->opened_ns);
+        keeper_record_all(keeper);
+        assert_non_null(posted);
+        const struct partial_list *list = &posted->list;
+        assert_int_equal(list->count, 2);
+        assert_int_equal(list->entries[1].kind, PARTIAL_HELD);
+        assert_int_equal(list->entries[1].hashed, large == 1);
+        checkpoint_job_destroy(posted);
+        posted = NULL;
+        keeper_let_go(keeper, assembly);
+    }
+}
+
 /* It was given up so late that nobody removes its bytes any more: the next start does, unless a record holds them. */
 static void the_end_forgets_the_record_of_what_was_closed(void **state)
 {
@@ -140,6 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_end_records_what_is_open, begin, end),
+        cmocka_unit_test_setup_teardown(a_large_transfer_is_hashed_from_the_start, begin, end),
         cmocka_unit_test_setup_teardown(the_end_forgets_the_record_of_what_was_closed, begin, end),
         cmocka_unit_test_setup_teardown(the_end_records_what_waits_for_its_checkpoint_to_be_published, begin, end),
         cmocka_unit_test_setup_teardown(what_was_closed_and_never_recorded_needs_no_forgetting, begin, end),
