@@ -17,7 +17,7 @@ import inside
 import pytest
 
 CLONE_SIGHAND = 0x800
-CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_LEASE = 0, 1, 3, 4, 28
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SYS_NICE, CAP_LEASE = 0, 1, 3, 4, 23, 28
 
 
 
@@ -188,6 +188,20 @@ def test_every_thread_is_bound_and_has_no_capability_of_another_role(running, sc
 
 def bits(*numbers):
     return sum(1 << number for number in numbers)
+
+
+@pytest.mark.root
+def test_as_root_the_threads_at_the_link_and_no_others_come_first(running, scratch):
+    """They get their nice value before the capability for it is given up."""
+    if not int(fields_of(os.getpid(), os.getpid())["CapEff"], 16) & bits(CAP_SYS_NICE):
+        pytest.skip("root lacks CAP_SYS_NICE here")
+    running.sender.drop(content.write_file(scratch / "item", 1000))  # for the threads of libuv
+    running.receiver.wait_delivered("item")
+    for daemon, first in ((running.sender, "send"), (running.receiver, "receive 0")):
+        pid = daemon.program.pid
+        nice = {(fields_of(pid, thread)["Name"], os.getpriority(os.PRIO_PROCESS, thread))
+                for thread in (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())}
+        assert {name for name, value in nice if value == -10 and not name.startswith("iou-")} == {first}
 
 
 @pytest.mark.root
