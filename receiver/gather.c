@@ -5,9 +5,9 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/prefetch.h"
+#include "common/stream.h"
 
 #define STALE_NS UINT64_C(1000000000)
 
@@ -199,7 +199,7 @@ enum datagram_drop gather_take(struct gather *gather, const struct datagram *dat
     if (datagram->esi < block->source_symbols)
         block->received_source++;
     entry->touched_ns = now_ns;
-    memcpy(block->symbols + (size_t)datagram->esi * block->symbol_size, symbol, block->symbol_size);
+    stream_copy(block->symbols + (size_t)datagram->esi * block->symbol_size, symbol, block->symbol_size);
     if (block->received == block->source_symbols)
         complete(gather, entry, datagram);
     return DATAGRAM_OK;
@@ -212,7 +212,7 @@ void gather_expect(const struct gather *gather, const struct datagram *datagram)
         return;
     const struct entry *entry = slot->entry;
     prefetch_write(entry, sizeof *entry);
-    prefetch_write(entry->symbols + (size_t)datagram->esi * datagram->symbol_size, datagram->symbol_size);
+    stream_expect(entry->symbols + (size_t)datagram->esi * datagram->symbol_size, datagram->symbol_size);
 }
 
 enum datagram_drop gather_push(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
@@ -269,6 +269,7 @@ struct block *gather_pop(struct gather *gather, uint64_t now_ns)
     gather->ready_first = entry->next;
     entry->state = STATE_HELD;
     gather->held++;
+    stream_fence(); /* it goes to another thread */
     return &entry->block;
 }
 
