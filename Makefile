@@ -58,7 +58,7 @@ RECEIVER_OBJ := $(call objects,$(filter-out receiver/main.c,$(wildcard receiver/
 TOOLS_OBJ    := $(call objects,$(filter-out tools/impair.c,$(wildcard tools/*.c)))
 
 # What decides, without the I/O around it: all that the simulation needs of both sides.
-SENDER_CORE   := schedule pack encode interleave group pace heartbeat idle mark parts replay heal printable
+SENDER_CORE   := schedule announce pack encode interleave group pace heartbeat idle mark parts replay heal printable
 RECEIVER_CORE := arena gather gather_window gather_state handover loss trail epochs progress decode unpack checks extents assembly room catalog catalog_room bounds claims knowledge missing partial keeper restore judge opening renumber
 CORE_OBJ := $(patsubst %,$(OUT)/sender/%.o,$(SENDER_CORE)) $(patsubst %,$(OUT)/receiver/%.o,$(RECEIVER_CORE))
 

@@ -28,6 +28,7 @@ enum {
     LIMIT_LABEL_KEY_LENGTH = 64,     /* bytes */
     LIMIT_LABEL_VALUE_LENGTH = 1024, /* bytes */
     LIMIT_APPROVALS = 16,
+    LIMIT_ANNOUNCED = 16,           /* transfers that one announce tells of */
     LIMIT_IN_FLIGHT = 16,           /* transfers listed in a heartbeat */
     LIMIT_HEALING_RANGES = 64,      /* sequence ranges listed in a heartbeat */
     LIMIT_ARTIFACTS = 1 << 20,      /* artifacts in one transfer */

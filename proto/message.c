@@ -15,8 +15,8 @@ static const char abort_context[] = "diodecast abort 1";
 static const char key_context[] = "diodecast key 1";
 static const char heartbeat_context[] = "diodecast heartbeat 1";
 
-/* Field numbers of the heartbeat's sub-messages (diodecast.proto). */
-enum { FIELD_IN_FLIGHT = 10, FIELD_HEALING = 11 };
+/* Field numbers of sub-messages (diodecast.proto). */
+enum { FIELD_ALSO = 8, FIELD_IN_FLIGHT = 10, FIELD_HEALING = 11 };
 
 static bool announce_is_legal(const struct message_announce *announce)
 {
@@ -139,38 +139,76 @@ enum status message_decode_key(const uint8_t *bytes, size_t size, struct message
     return legal ? STATUS_OK : STATUS_INVALID;
 }
 
-void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size)
+void message_encode_announce(const struct message_announce announces[], size_t count, uint8_t **out, size_t *size)
 {
     Diodecast__Announce wire = DIODECAST__ANNOUNCE__INIT;
+    Diodecast__Announced also[LIMIT_ANNOUNCED], *also_list[LIMIT_ANNOUNCED];
 
-    assert(announce_is_legal(announce));
+    assert(count >= 1 && count <= LIMIT_ANNOUNCED);
+    for (size_t i = 0; i < count; i++)
+        assert(announce_is_legal(&announces[i]));
     wire.context = (char *)announce_context;
-    wire.transfer_id = view(announce->transfer_id, TRANSFER_ID_SIZE);
-    wire.channel = (char *)announce->channel;
-    wire.name = (char *)announce->name;
-    wire.total_bytes = announce->total_bytes;
-    wire.artifact_count = announce->artifact_count;
-    wire.time_ns = announce->time_ns;
+    wire.transfer_id = view(announces[0].transfer_id, TRANSFER_ID_SIZE);
+    wire.channel = (char *)announces[0].channel;
+    wire.name = (char *)announces[0].name;
+    wire.total_bytes = announces[0].total_bytes;
+    wire.artifact_count = announces[0].artifact_count;
+    wire.time_ns = announces[0].time_ns;
+    for (size_t i = 1; i < count; i++) {
+        also[i] = (Diodecast__Announced)DIODECAST__ANNOUNCED__INIT;
+        also[i].transfer_id = view(announces[i].transfer_id, TRANSFER_ID_SIZE);
+        also[i].channel = (char *)announces[i].channel;
+        also[i].name = (char *)announces[i].name;
+        also[i].total_bytes = announces[i].total_bytes;
+        also[i].artifact_count = announces[i].artifact_count;
+        also_list[i] = &also[i];
+    }
+    wire.n_also = count - 1;
+    wire.also = also_list + 1;
     encode(&wire.base, out, size);
 }
 
-enum status message_decode_announce(const uint8_t *bytes, size_t size, struct message_announce *announce)
+static bool take_announced(struct message_announce *announce, const ProtobufCBinaryData *transfer_id,
+                           const char *channel, const char *name)
+{
+    return take_bytes(announce->transfer_id, TRANSFER_ID_SIZE, transfer_id) &&
+           take_text(announce->channel, sizeof announce->channel, channel) &&
+           take_text(announce->name, sizeof announce->name, name) && announce_is_legal(announce);
+}
+
+static bool take_also(struct message_announce announces[static LIMIT_ANNOUNCED], const Diodecast__Announce *wire)
+{
+    for (size_t i = 0; i < wire->n_also; i++) {
+        const Diodecast__Announced *also = wire->also[i];
+        announces[1 + i] = (struct message_announce){
+            .total_bytes = also->total_bytes, .artifact_count = also->artifact_count, .time_ns = wire->time_ns};
+        if (!take_announced(&announces[1 + i], &also->transfer_id, also->channel, also->name))
+            return false;
+    }
+    return true;
+}
+
+enum status message_decode_announce(const uint8_t *bytes, size_t size,
+                                    struct message_announce announces[static LIMIT_ANNOUNCED], size_t *count)
 {
     enum status status;
+
+    if (!field_check_each(&diodecast__announced__descriptor, FIELD_ALSO, LIMIT_ANNOUNCED - 1, bytes, size))
+        return STATUS_INVALID;
     ProtobufCMessage *message = decode(&diodecast__announce__descriptor, bytes, size, &status);
     if (message == NULL)
         return status;
 
     const Diodecast__Announce *wire = (const Diodecast__Announce *)message;
-    *announce = (struct message_announce){
+    announces[0] = (struct message_announce){
         .total_bytes = wire->total_bytes,
         .artifact_count = wire->artifact_count,
         .time_ns = wire->time_ns,
     };
     bool legal = strcmp(wire->context, announce_context) == 0 &&
-                 take_bytes(announce->transfer_id, TRANSFER_ID_SIZE, &wire->transfer_id) &&
-                 take_text(announce->channel, sizeof announce->channel, wire->channel) &&
-                 take_text(announce->name, sizeof announce->name, wire->name) && announce_is_legal(announce);
+                 take_announced(&announces[0], &wire->transfer_id, wire->channel, wire->name) &&
+                 take_also(announces, wire);
+    *count = 1 + wire->n_also;
     protobuf_c_message_free_unpacked(message, NULL);
     return legal ? STATUS_OK : STATUS_INVALID;
 }

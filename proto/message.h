@@ -17,13 +17,14 @@
  * NUL-terminated copies. Pure.
  */
 
+/* One of up to LIMIT_ANNOUNCED that are told in one message. */
 struct message_announce {
     uint8_t transfer_id[TRANSFER_ID_SIZE];
     char channel[LIMIT_CHANNEL_LENGTH + 1];
     char name[LIMIT_COMPONENT_LENGTH + 1];
     uint64_t total_bytes;
     uint32_t artifact_count;
-    int64_t time_ns;
+    int64_t time_ns; /* of the message: the same in all of it */
 };
 
 struct message_abort {
@@ -69,11 +70,14 @@ struct message_heartbeat {
  * characters. */
 void message_abort_reason(struct message_abort *message, const char *text);
 
-void message_encode_announce(const struct message_announce *announce, uint8_t **out, size_t *size);
+/* `count` is 1 to LIMIT_ANNOUNCED; the frame goes by the first transfer's id. */
+void message_encode_announce(const struct message_announce announces[], size_t count, uint8_t **out, size_t *size);
 void message_encode_abort(const struct message_abort *abort_message, uint8_t **out, size_t *size);
 void message_encode_key(const struct message_key *key, uint8_t **out, size_t *size);
 void message_encode_heartbeat(const struct message_heartbeat *heartbeat, uint8_t **out, size_t *size);
-MUST_CHECK enum status message_decode_announce(const uint8_t *bytes, size_t size, struct message_announce *announce);
+MUST_CHECK enum status message_decode_announce(const uint8_t *bytes, size_t size,
+                                               struct message_announce announces[static LIMIT_ANNOUNCED],
+                                               size_t *count);
 MUST_CHECK enum status message_decode_abort(const uint8_t *bytes, size_t size, struct message_abort *abort_message);
 MUST_CHECK enum status message_decode_key(const uint8_t *bytes, size_t size, struct message_key *key);
 MUST_CHECK enum status message_decode_heartbeat(const uint8_t *bytes, size_t size, struct message_heartbeat *heartbeat);

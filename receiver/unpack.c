@@ -38,18 +38,28 @@ static bool open_signed(struct unpack *unpack, const struct unpack_source *sourc
     return false;
 }
 
+/* Those that go along with another are asked for too: one may be there already. */
+static void take_announced(struct unpack *unpack, const struct unpack_source *source,
+                           const struct message_announce announces[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || unpack->handler->wants_announce(unpack->context, source, announces[i].transfer_id))
+            unpack->handler->announce(unpack->context, source, &announces[i]);
+}
+
 static void take_announce(struct unpack *unpack, const struct unpack_source *source, const struct frame *frame)
 {
     struct signed_message message;
-    struct message_announce announce;
+    struct message_announce announces[LIMIT_ANNOUNCED];
+    size_t count;
     if (frame->transfer_id != NULL && !unpack->handler->wants_announce(unpack->context, source, frame->transfer_id))
         return;
     if (!open_signed(unpack, source, frame, &message))
         return;
     assert(frame->transfer_id != NULL); /* frame_parse_signed() has seen it */
-    if (message_decode_announce(message.body, message.body_size, &announce) == STATUS_OK &&
-        memcmp(announce.transfer_id, frame->transfer_id, TRANSFER_ID_SIZE) == 0)
-        unpack->handler->announce(unpack->context, source, &announce);
+    if (message_decode_announce(message.body, message.body_size, announces, &count) == STATUS_OK &&
+        memcmp(announces[0].transfer_id, frame->transfer_id, TRANSFER_ID_SIZE) == 0)
+        take_announced(unpack, source, announces, count);
     else
         unpack->counters.bad_messages++;
     signed_message_deinit(&message);

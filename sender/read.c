@@ -12,8 +12,7 @@
 #include "common/log.h"
 #include "common/worker.h"
 #include "proto/datagram.h"
-#include "proto/message.h"
-#include "proto/signed.h"
+#include "sender/announce.h"
 #include "sender/aside.h"
 #include "sender/fetch.h"
 #include "sender/group.h"
@@ -147,33 +146,31 @@ static bool begin_resend(struct read_stage *stage, struct reading *reading, uint
     return false;
 }
 
+/* Goes with the announce of a transfer before it in its line: nothing of it has been packed, and all of it will be. */
+static bool may_go_along(const struct reading *reading)
+{
+    return !reading->sealed && !reading->item.announced && reading->item.state == SCHEDULE_READY;
+}
+
 static void pack_announce(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
-    struct transfer *transfer = reading->transfer;
-    int64_t realtime_ns = clock_realtime_ns();
-    struct message_announce announce = {.total_bytes = transfer->total_bytes,
-                                        .artifact_count = transfer->artifact_count,
-                                        .time_ns = realtime_ns > 0 ? realtime_ns : 0};
-    uint8_t *body, *bytes;
-    size_t body_size, size;
-
+    struct announce announce;
     if (reading->sealed && reading->resend == NULL && !begin_resend(stage, reading, now_ns))
         return;
     if (stage->packing.capacity - stage->packing.pack.used < PACK_CAPACITY_MIN) {
         close_open_block(stage, now_ns);
         return; /* still due: comes again for the next block */
     }
-    memcpy(announce.transfer_id, transfer->id, TRANSFER_ID_SIZE);
-    memcpy(announce.channel, transfer->channel, sizeof announce.channel);
-    memcpy(announce.name, transfer->name, sizeof announce.name);
-    message_encode_announce(&announce, &body, &body_size);
-    signed_encode(stage->setup.key, body, body_size, NULL, &bytes, &size, NULL);
-    free(body);
-    bool packed = pack_signed(&stage->packing.pack, FRAME_ANNOUNCE, transfer->id, bytes, (uint32_t)size);
-    assert(packed);
-    (void)packed;
-    free(bytes);
-    schedule_announced(&reading->item, now_ns);
+    announce_begin(&announce, clock_realtime_ns(), stage->packing.capacity);
+    for (struct reading *next = reading; next != NULL; next = (struct reading *)next->item.next) {
+        const struct transfer *transfer = next->transfer;
+        if ((next != reading && !may_go_along(next)) ||
+            !announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
+                          transfer->artifact_count))
+            break;
+        schedule_announced(&next->item, now_ns);
+    }
+    announce_pack(&announce, stage->setup.key, &stage->packing.pack);
 }
 
 static void fill_watermarks(struct read_stage *stage, const struct reading *reading, struct frame_manifest *part)

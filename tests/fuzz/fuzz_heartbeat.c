@@ -28,14 +28,16 @@ static void check_heartbeat(const uint8_t *bytes, size_t size)
 
 static void check_announce(const uint8_t *bytes, size_t size)
 {
-    struct message_announce announce;
+    struct message_announce announces[LIMIT_ANNOUNCED];
     uint8_t *out;
-    size_t out_size;
+    size_t count, out_size;
 
-    if (message_decode_announce(bytes, size, &announce) != STATUS_OK)
+    if (message_decode_announce(bytes, size, announces, &count) != STATUS_OK)
         return;
-    assert(strchr(announce.channel, '/') == NULL && strchr(announce.name, '/') == NULL);
-    message_encode_announce(&announce, &out, &out_size);
+    assert(count >= 1 && count <= LIMIT_ANNOUNCED);
+    for (size_t i = 0; i < count; i++)
+        assert(strchr(announces[i].channel, '/') == NULL && strchr(announces[i].name, '/') == NULL);
+    message_encode_announce(announces, count, &out, &out_size);
     free(out);
 }
 

@@ -83,15 +83,20 @@ static size_t put_signed(uint8_t *out, unsigned sender, enum frame_type type, co
 
 size_t frames_announce(uint8_t *out, unsigned sender, unsigned transfer)
 {
-    struct message_announce announce = {.channel = "fuzz", .time_ns = TIME_NS};
+    /* Odd ones together with the one before. */
+    struct message_announce announces[2];
+    size_t count = 1 + transfer % 2;
     char name[16];
     uint8_t *body;
     size_t size;
-    name_transfer(transfer, announce.transfer_id, name);
-    snprintf(announce.name, sizeof announce.name, "%s", name);
-    totals_of(transfer, &announce.total_bytes, &announce.artifact_count);
-    message_encode_announce(&announce, &body, &size);
-    return put_signed(out, sender, FRAME_ANNOUNCE, announce.transfer_id, body, size);
+    for (unsigned i = 0; i < count; i++) {
+        announces[i] = (struct message_announce){.channel = "fuzz", .time_ns = TIME_NS};
+        name_transfer(transfer - i, announces[i].transfer_id, name);
+        snprintf(announces[i].name, sizeof announces[i].name, "%s", name);
+        totals_of(transfer - i, &announces[i].total_bytes, &announces[i].artifact_count);
+    }
+    message_encode_announce(announces, count, &body, &size);
+    return put_signed(out, sender, FRAME_ANNOUNCE, announces[0].transfer_id, body, size);
 }
 
 size_t frames_abort(uint8_t *out, unsigned sender, unsigned transfer)

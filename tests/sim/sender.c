@@ -6,7 +6,7 @@
 
 #include "proto/datagram.h"
 #include "proto/message.h"
-#include "proto/signed.h"
+#include "sender/announce.h"
 #include "sender/heal.h"
 #include "tests/sim/sender_private.h"
 
@@ -275,27 +275,21 @@ static bool may_heal(const struct sim_sender *sender)
 
 static void pack_announce(struct sim_sender *sender, struct reading *reading)
 {
-    const struct sim_transfer *transfer = reading->transfer;
-    struct message_announce announce = {.total_bytes = transfer->total_bytes,
-                                        .artifact_count = transfer->artifact_count,
-                                        .time_ns = sim_sender_realtime_ns(sender->world)};
-    uint8_t *body, *bytes;
-    size_t body_size, size;
+    struct announce announce;
     if (sender->capacity - sender->pack.used < PACK_CAPACITY_MIN && sender->pack.used > 0) {
         close_block(sender);
         return;
     }
-    memcpy(announce.transfer_id, transfer->id, TRANSFER_ID_SIZE);
-    snprintf(announce.channel, sizeof announce.channel, "%s", transfer->channel);
-    snprintf(announce.name, sizeof announce.name, "%s", transfer->name);
-    message_encode_announce(&announce, &body, &body_size);
-    signed_encode(sender->world->key, body, body_size, NULL, &bytes, &size, NULL);
-    bool packed = pack_signed(&sender->pack, FRAME_ANNOUNCE, transfer->id, bytes, (uint32_t)size);
-    assert(packed);
-    (void)packed;
-    free(body);
-    free(bytes);
-    schedule_announced(&reading->item, sender->world->now_ns);
+    announce_begin(&announce, sim_sender_realtime_ns(sender->world), sender->capacity);
+    for (struct reading *next = reading; next != NULL; next = (struct reading *)next->item.next) {
+        const struct sim_transfer *transfer = next->transfer;
+        if ((next != reading && (next->item.announced || repeat_of(next) != 0)) ||
+            !announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
+                          transfer->artifact_count))
+            break;
+        schedule_announced(&next->item, sender->world->now_ns);
+    }
+    announce_pack(&announce, sender->world->key, &sender->pack);
 }
 
 static uint32_t pack_manifest_part(struct sim_sender *sender, struct reading *reading)

@@ -203,6 +203,7 @@ class SpecReceiver:
         self.heartbeats = []
         self.sequences = {}
         self.decoded = 0
+        self.announces = 0
 
     def push(self, bytes_):
         datagram = Datagram(bytes_)
@@ -235,6 +236,11 @@ class SpecReceiver:
             transfer = self.transfers.setdefault(body[:16], Transfer())
             if kind == ANNOUNCE:
                 transfer.announce, _ = self.public.open(body[16:], "diodecast announce 1")
+                rule(one(transfer.announce, 2) == body[:16], "the announce names its transfer")
+                self.announces += 1
+                for also in map(message, transfer.announce.get(8, [])):
+                    self.transfers.setdefault(one(also, 1), Transfer()).announce = {
+                        number + 1: values for number, values in also.items()}
             elif kind == DATA:
                 index, zero, size, offset = struct.unpack_from("<IIQQ", body, 16)
                 bytes_ = body[40:]

@@ -74,8 +74,34 @@ def test_a_receiver_written_from_the_specification_reads_the_stream(recording):
     receiver = receive(both, datagrams)
     assert_as_delivered(both, receiver)
     assert len(receiver.heartbeats) >= 2
-    for transfer in receiver.transfers.values():
-        assert transfer.announce
+    for id_ in receiver.transfers:
+        assert_announced(receiver, id_)
+
+
+def assert_announced(receiver, id_):
+    announce, (manifest, _, _) = receiver.transfers[id_].announce, receiver.finish(id_)
+    statement = spec.message(spec.one(manifest, 12))
+    told = [spec.one(announce, number) for number in (2, 3, 4)] + [spec.one(announce, number, 0) for number in (5, 6)]
+    assert told == [id_, spec.one(statement, 2), spec.one(statement, 3), spec.one(manifest, 9, 0), spec.one(manifest, 10, 0)]
+
+
+def test_small_files_in_a_row_share_announces(scratch):
+    import harness
+
+    count = 30
+    both = harness.Pair(scratch, relay=lambda port: relay.Relay(port, capture=True), link={"rate": "200Mbit/s"})
+    both.sender.arguments()
+    for number in range(count):
+        both.sender.drop(content.write_file(scratch / f"file-{number}", 100 + number))
+    both.start()
+    for number in range(count):
+        both.receiver.wait_delivered(f"file-{number}")
+    both.sender.stop()
+    receiver = receive(both, list(both.relay.captured))
+    assert len(receiver.transfers) == count
+    for id_ in receiver.transfers:
+        assert_announced(receiver, id_)
+    assert receiver.announces < count / 2
 
 
 def test_its_own_arithmetic_repairs_what_is_lost(recording):

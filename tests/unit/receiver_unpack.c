@@ -9,13 +9,17 @@ static struct trust *trust;
 struct calls {
     unsigned announces, data, parts, aborts, beats, keys, refused;
     bool decline;
+    uint8_t there; /* a transfer whose announce is not wanted; 0: none */
 };
 
 static bool on_wants(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
 {
     (void)source;
+    const struct calls *seen = context;
+    uint8_t there[TRANSFER_ID_SIZE];
     assert_non_null(transfer_id);
-    return !((struct calls *)context)->decline;
+    fixture_id(seen->there, there);
+    return !seen->decline && (seen->there == 0 || memcmp(transfer_id, there, sizeof there) != 0);
 }
 
 static void on_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)
@@ -106,14 +110,24 @@ static void put_signed(enum frame_type type, const struct signature_key *by, uin
     free(body);
 }
 
-static void put_announce(const struct signature_key *by, uint8_t transfer)
+/* `count` transfers, numbered from the first on. */
+static void put_announces(const struct signature_key *by, uint8_t first, uint8_t count)
 {
-    struct message_announce announce = {.channel = "tools", .name = "x", .total_bytes = 5, .artifact_count = 1};
+    struct message_announce announces[LIMIT_ANNOUNCED];
     uint8_t *body;
     size_t size;
-    fixture_id(transfer, announce.transfer_id);
-    message_encode_announce(&announce, &body, &size);
+    for (uint8_t i = 0; i < count; i++) {
+        announces[i] =
+            (struct message_announce){.channel = "tools", .name = "x", .total_bytes = 5, .artifact_count = 1};
+        fixture_id(first + i, announces[i].transfer_id);
+    }
+    message_encode_announce(announces, count, &body, &size);
     put_signed(FRAME_ANNOUNCE, by, body, size);
+}
+
+static void put_announce(const struct signature_key *by, uint8_t transfer)
+{
+    put_announces(by, transfer, 1);
 }
 
 static void put_beat(const struct signature_key *by, uint32_t sender_id, uint64_t epoch)
@@ -224,6 +238,25 @@ static void an_unwanted_announce_is_not_verified(void **state)
     assert_int_equal(unpack.counters.bad_signatures, 0);
 }
 
+static void those_that_go_along_are_announced_unless_they_are_there(void **state)
+{
+    (void)state;
+    put_announces(key, 1, LIMIT_ANNOUNCED);
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.announces, LIMIT_ANNOUNCED);
+
+    calls = (struct calls){.there = 3};
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.announces, LIMIT_ANNOUNCED - 1);
+
+    used = 0;
+    put_announces(other_key, 1, LIMIT_ANNOUNCED);
+    calls = (struct calls){0};
+    unpack_payload(&unpack, &source, payload, sizeof payload);
+    assert_int_equal(calls.announces, 0);
+    assert_int_equal(unpack.counters.bad_signatures, 1);
+}
+
 static void unknown_frames_follow_the_critical_rules(void **state)
 {
     (void)state;
@@ -317,6 +350,7 @@ int main(void)
         cmocka_unit_test_setup(signatures_of_another_key_are_counted, reset),
         cmocka_unit_test_setup(signed_content_must_fit_its_frame, reset),
         cmocka_unit_test_setup(an_unwanted_announce_is_not_verified, reset),
+        cmocka_unit_test_setup(those_that_go_along_are_announced_unless_they_are_there, reset),
         cmocka_unit_test_setup(unknown_frames_follow_the_critical_rules, reset),
         cmocka_unit_test_setup(damage_ends_the_block_and_is_counted, reset),
     };

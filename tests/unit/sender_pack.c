@@ -184,7 +184,7 @@ static void largest_abort_and_announce_fit_the_smallest_capacity(void **state)
         if (i == 0)
             message_encode_abort(&text, &body, &body_size);
         else
-            message_encode_announce(&announce, &body, &body_size);
+            message_encode_announce(&announce, 1, &body, &body_size);
         signed_encode(key, body, body_size, NULL, &bytes, &size, NULL);
         assert_true(frame_signed_size(id, (uint32_t)size) <= PACK_CAPACITY_MIN);
         free(body);

@@ -44,15 +44,26 @@ static struct message_heartbeat example_beat(void)
 static void an_announce_comes_back(void **state)
 {
     (void)state;
-    struct message_announce in = {.channel = "models", .name = "größe.bin", .total_bytes = 1, .artifact_count = 1}, out;
+    struct message_announce in[LIMIT_ANNOUNCED] = {
+        {.channel = "models", .name = "größe.bin", .total_bytes = 1, .artifact_count = 1, .time_ns = 7}};
+    struct message_announce out[LIMIT_ANNOUNCED];
     uint8_t *bytes;
-    size_t size;
+    size_t size, count;
 
-    memcpy(in.transfer_id, sixteen, 16);
-    message_encode_announce(&in, &bytes, &size);
-    assert_int_equal(message_decode_announce(bytes, size, &out), STATUS_OK);
-    assert_memory_equal(&in, &out, sizeof in);
-    free(bytes);
+    memcpy(in[0].transfer_id, sixteen, 16);
+    for (size_t i = 1; i < LIMIT_ANNOUNCED; i++) {
+        in[i] =
+            (struct message_announce){.channel = "c", .total_bytes = i, .artifact_count = (uint32_t)i, .time_ns = 7};
+        memset(in[i].name, 'n', i);
+        in[i].transfer_id[0] = (uint8_t)i;
+    }
+    for (size_t told = 1; told <= LIMIT_ANNOUNCED; told += LIMIT_ANNOUNCED - 1) {
+        message_encode_announce(in, told, &bytes, &size);
+        assert_int_equal(message_decode_announce(bytes, size, out, &count), STATUS_OK);
+        assert_int_equal(count, told);
+        assert_memory_equal(in, out, told * sizeof *in);
+        free(bytes);
+    }
 }
 
 static void an_abort_comes_back_with_a_cleaned_reason(void **state)
@@ -135,17 +146,17 @@ static void the_largest_heartbeat_fits_a_message(void **state)
 static void one_message_is_never_taken_for_another(void **state)
 {
     (void)state;
-    struct message_announce announce = {.channel = "c", .name = "n"};
+    struct message_announce announce[LIMIT_ANNOUNCED] = {{.channel = "c", .name = "n"}};
     struct message_abort abort_message = {.reason = "r"};
     struct message_heartbeat beat = example_beat();
     uint8_t *bytes[3];
-    size_t size[3];
+    size_t size[3], count;
 
-    message_encode_announce(&announce, &bytes[0], &size[0]);
+    message_encode_announce(announce, 1, &bytes[0], &size[0]);
     message_encode_abort(&abort_message, &bytes[1], &size[1]);
     message_encode_heartbeat(&beat, &bytes[2], &size[2]);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(message_decode_announce(bytes[i], size[i], &announce) == STATUS_OK, i == 0);
+        assert_int_equal(message_decode_announce(bytes[i], size[i], announce, &count) == STATUS_OK, i == 0);
         assert_int_equal(message_decode_abort(bytes[i], size[i], &abort_message) == STATUS_OK, i == 1);
         assert_int_equal(message_decode_heartbeat(bytes[i], size[i], &beat) == STATUS_OK, i == 2);
         free(bytes[i]);
@@ -185,10 +196,11 @@ static Diodecast__Announce good_announce(void)
 static enum status decode_announce(const Diodecast__Announce *wire)
 {
     uint8_t bytes[20000];
-    struct message_announce out;
+    struct message_announce out[LIMIT_ANNOUNCED];
+    size_t count;
 
     assert_true(diodecast__announce__get_packed_size(wire) <= sizeof bytes);
-    return message_decode_announce(bytes, diodecast__announce__pack(wire, bytes), &out);
+    return message_decode_announce(bytes, diodecast__announce__pack(wire, bytes), out, &count);
 }
 
 static void hostile_announces_are_refused(void **state)
@@ -228,19 +240,60 @@ static void hostile_announces_are_refused(void **state)
     assert_int_equal(decode_announce(&bad), STATUS_INVALID);
 }
 
+static Diodecast__Announced good_announced(void)
+{
+    Diodecast__Announced wire = DIODECAST__ANNOUNCED__INIT;
+
+    wire.transfer_id = (ProtobufCBinaryData){.len = 16, .data = sixteen};
+    wire.channel = (char *)"default";
+    wire.name = (char *)"item";
+    return wire;
+}
+
+static void each_transfer_that_goes_along_is_held_to_the_same_rules(void **state)
+{
+    (void)state;
+    Diodecast__Announced also[LIMIT_ANNOUNCED], *list[LIMIT_ANNOUNCED];
+    Diodecast__Announce wire = good_announce();
+    for (size_t i = 0; i < LIMIT_ANNOUNCED; i++) {
+        also[i] = good_announced();
+        list[i] = &also[i];
+    }
+    Diodecast__Announced *last = &also[LIMIT_ANNOUNCED - 2];
+    wire.also = list;
+    wire.n_also = LIMIT_ANNOUNCED;
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID); /* one too many */
+    wire.n_also = LIMIT_ANNOUNCED - 1;
+    assert_int_equal(decode_announce(&wire), STATUS_OK);
+    last->transfer_id.len = 17;
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID);
+    *last = good_announced();
+    last->channel = (char *)"../x";
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID);
+    *last = good_announced();
+    last->name = (char *)"a/b";
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID);
+    *last = good_announced();
+    last->total_bytes = LIMIT_TRANSFER_SIZE + 1;
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID);
+    *last = good_announced();
+    last->artifact_count = LIMIT_ARTIFACTS + 1;
+    assert_int_equal(decode_announce(&wire), STATUS_INVALID);
+}
+
 static void a_nul_inside_a_string_is_refused(void **state)
 {
     (void)state;
     Diodecast__Announce wire = good_announce();
-    struct message_announce out;
+    struct message_announce out[LIMIT_ANNOUNCED];
     uint8_t bytes[256];
-    size_t size = diodecast__announce__pack(&wire, bytes);
+    size_t count, size = diodecast__announce__pack(&wire, bytes);
 
-    assert_int_equal(message_decode_announce(bytes, size, &out), STATUS_OK);
+    assert_int_equal(message_decode_announce(bytes, size, out, &count), STATUS_OK);
     uint8_t *name = memmem(bytes, size, "item", 4);
     assert_non_null(name);
     name[2] = '\0';
-    assert_int_equal(message_decode_announce(bytes, size, &out), STATUS_INVALID);
+    assert_int_equal(message_decode_announce(bytes, size, out, &count), STATUS_INVALID);
 }
 
 static Diodecast__Heartbeat good_beat(void)
@@ -396,6 +449,7 @@ int main(void)
         cmocka_unit_test(one_message_is_never_taken_for_another),
         cmocka_unit_test(no_truncation_is_read_beyond_its_end),
         cmocka_unit_test(hostile_announces_are_refused),
+        cmocka_unit_test(each_transfer_that_goes_along_is_held_to_the_same_rules),
         cmocka_unit_test(a_nul_inside_a_string_is_refused),
         cmocka_unit_test(heartbeats_with_impossible_numbers_are_refused),
         cmocka_unit_test(heartbeats_with_bad_lists_are_refused),
