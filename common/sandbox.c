@@ -13,6 +13,7 @@
 #include "common/digest.h"
 #include "common/log.h"
 #include "common/sandbox_private.h"
+#include "common/sanitized.h"
 
 static atomic_bool entered, limit_failed;
 
@@ -39,7 +40,7 @@ enum status sandbox_enter(enum sandbox_role role, const struct sandbox_path path
     if (prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) != 0)
         return fail("new privileges can't be ruled out");
     sandbox_capabilities_choose(role);
-    if (!SANDBOX_SANITIZED) {
+    if (!SANITIZED) {
         if (prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) != 0)
             return fail("dumps can't be ruled out");
         enum status status = sandbox_landlock_confine(paths, count);
@@ -50,10 +51,20 @@ enum status sandbox_enter(enum sandbox_role role, const struct sandbox_path path
     return STATUS_OK;
 }
 
+static void limit(bool starter)
+{
+    if (atomic_load(&entered) && !sandbox_capabilities_limit(starter))
+        atomic_store(&limit_failed, true);
+}
+
 void sandbox_limit_thread(void)
 {
-    if (atomic_load(&entered) && !sandbox_capabilities_limit())
-        atomic_store(&limit_failed, true);
+    limit(false);
+}
+
+void sandbox_limit_starter(void)
+{
+    limit(true);
 }
 
 enum status sandbox_seal(enum sandbox_role role)
@@ -62,7 +73,7 @@ enum status sandbox_seal(enum sandbox_role role)
     sandbox_limit_thread();
     if (atomic_load(&limit_failed))
         return fail("capabilities can't be given up");
-    if (SANDBOX_SANITIZED) {
+    if (SANITIZED) {
         log_notice("sandbox: a build with sanitizers has neither Landlock nor seccomp");
         return STATUS_OK;
     }

@@ -21,7 +21,8 @@
  * keeps the setgid bit of directories, and uses directories of others.
  */
 #define ROOT_CAPABILITIES (BIT(CAP_CHOWN) | BIT(CAP_FSETID) | BIT(CAP_DAC_OVERRIDE))
-#define ROOT_TAKES        BIT(CAP_FOWNER) /* out of a sticky directory, what others dropped */
+#define ROOT_TAKES        BIT(CAP_FOWNER)   /* out of a sticky directory, what others dropped */
+#define STARTER_KEEPS     BIT(CAP_SYS_NICE) /* which root has, and others who were given it */
 
 struct sets {
     uint64_t effective, permitted, inheritable;
@@ -62,9 +63,9 @@ static bool write_sets(const struct sets *sets)
     return syscall(SYS_capset, &header, data) == 0;
 }
 
-static bool are_within(const struct sets *sets)
+static bool are_within(const struct sets *sets, uint64_t kept)
 {
-    return ((sets->effective | sets->permitted | sets->inheritable) & ~chosen) == 0;
+    return ((sets->effective | sets->permitted | sets->inheritable) & ~kept) == 0;
 }
 
 bool sandbox_capabilities_hold(void)
@@ -77,7 +78,7 @@ bool sandbox_capabilities_hold(void)
         struct sets sets;
         int thread = (int)strtoul(entry->d_name, NULL, 10);
         if (thread > 0)
-            hold = read_sets(thread, &sets) ? are_within(&sets) : errno == ESRCH;
+            hold = read_sets(thread, &sets) ? are_within(&sets, chosen) : errno == ESRCH;
     }
     closedir(tasks);
     tasks = NULL;
@@ -92,16 +93,17 @@ static void narrow_bounding_set(void)
             (void)prctl(PR_CAPBSET_DROP, capability, 0L, 0L, 0L);
 }
 
-bool sandbox_capabilities_limit(void)
+bool sandbox_capabilities_limit(bool starter)
 {
     struct sets sets;
+    uint64_t kept = starter ? chosen | STARTER_KEEPS : chosen;
     if (!read_sets(0, &sets))
         return false;
-    if (are_within(&sets))
+    if (are_within(&sets, kept))
         return true; /* without capset(2), which service managers like to forbid */
     narrow_bounding_set();
-    sets.effective &= chosen;
-    sets.permitted &= chosen;
-    sets.inheritable &= chosen;
+    sets.effective &= kept;
+    sets.permitted &= kept;
+    sets.inheritable &= kept;
     return write_sets(&sets);
 }

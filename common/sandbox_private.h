@@ -15,23 +15,13 @@ MUST_CHECK enum status sandbox_seccomp_load(enum sandbox_role role);
 
 /* Sets what sandbox_capabilities_limit() leaves. Before sandbox_landlock_confine(). */
 void sandbox_capabilities_choose(enum sandbox_role role);
-/* Gives up all but the chosen capabilities in the calling thread. False with errno. */
-bool sandbox_capabilities_limit(void);
+/* Gives up all but the chosen capabilities in the calling thread, and CAP_SYS_NICE if it is the starter. False with
+ * errno. */
+bool sandbox_capabilities_limit(bool starter);
 /* Whether all threads have none but the chosen ones. Once. */
 bool sandbox_capabilities_hold(void);
 
 /* Tries what must not work. NULL when nothing of it does, else what did. */
 const char *sandbox_proof_find(void);
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANDBOX_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANDBOX_SANITIZED 1
-#endif
-#endif
-#ifndef SANDBOX_SANITIZED
-#define SANDBOX_SANITIZED 0
-#endif
 
 #endif

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "common/prefetch.h"
+#include "common/sanitized.h"
 
-#ifdef __x86_64__
+/* Sanitizers do not see such stores. */
+#if defined(__x86_64__) && !SANITIZED
 #include <immintrin.h>
 
 enum { LINE = 64 };
@@ -44,8 +46,12 @@ void stream_expect(const void *to, size_t size)
         prefetch_write(to, size);
         return;
     }
-    prefetch_write(to, 1); /* the lines at the ends are also others' */
-    prefetch_write((const uint8_t *)to + size - 1, 1);
+    /* The lines at the ends are also others'. */
+    const uint8_t *begin = to, *end = begin + size;
+    if ((uintptr_t)begin % LINE != 0)
+        prefetch_write(begin, 1);
+    if ((uintptr_t)end % LINE != 0)
+        prefetch_write(end - 1, 1);
 }
 
 void stream_fence(void)

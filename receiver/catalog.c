@@ -225,9 +225,11 @@ static bool promote(struct catalog *catalog, struct assembly *assembly)
 }
 
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
-                            const uint8_t id[static TRANSFER_ID_SIZE])
+                            const uint8_t id[static TRANSFER_ID_SIZE], bool early)
 {
     const struct assembly *assembly = catalog_find(catalog, source->sender_id, id);
+    if (assembly == NULL && early && catalog->count >= catalog->room.limits.max_open / 2)
+        return false;
     if (assembly == NULL)
         return !is_over(catalog, source, id);
     return assembly->state == ASSEMBLY_OPEN && (!assembly->announced || !assembly->admitted);

@@ -40,7 +40,7 @@ enum catalog_end {
     CATALOG_REFUSED, /* its manifest is signed and breaks the rules, or a frame that may not be ignored is unknown */
     CATALOG_EVICTED, /* made room */
     CATALOG_FAILED,  /* the owner gave it up (disk) */
-    CATALOG_EXPIRED, /* nobody vouches for it, and nothing of it came for CATALOG_EXPIRE_NS */
+    CATALOG_EXPIRED, /* nobody vouches for it, or nothing of it is held, and nothing came for CATALOG_EXPIRE_NS */
     CATALOG_WRITTEN_OFF, /* an operator accepted its loss */
     CATALOG_ENDS,
 };
@@ -99,8 +99,10 @@ void catalog_set_free_bytes(struct catalog *catalog, uint64_t free_bytes, uint64
 /* What one transfer may be; those of the wire format at first. */
 void catalog_set_bounds(struct catalog *catalog, const struct bounds *bounds);
 
+/* Whether an announce of the transfer would tell something new. With `early`, before its data is next: only while half
+ * of the places are free, so that such transfers do not stand in the way of others. */
 bool catalog_wants_announce(struct catalog *catalog, const struct unpack_source *source,
-                            const uint8_t transfer_id[static TRANSFER_ID_SIZE]);
+                            const uint8_t transfer_id[static TRANSFER_ID_SIZE], bool early);
 void catalog_announce(struct catalog *catalog, const struct unpack_source *source,
                       const struct message_announce *announce);
 void catalog_data(struct catalog *catalog, const struct unpack_source *source, const struct frame_data *data);

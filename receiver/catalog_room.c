@@ -71,6 +71,11 @@ void catalog_set_lapsed(struct catalog *catalog, struct assembly *assembly, bool
     catalog->room.reserved_bytes += catalog_outstanding(assembly);
 }
 
+static bool is_empty(const struct assembly *assembly)
+{
+    return assembly->held_bytes == 0 && assembly->parts == NULL && assembly->reader == NULL;
+}
+
 static void give_up_expired(struct catalog *catalog, uint64_t now_ns)
 {
     struct assembly *newer;
@@ -78,7 +83,7 @@ static void give_up_expired(struct catalog *catalog, uint64_t now_ns)
         newer = assembly->newer;
         if (now_ns - assembly->progress_ns < CATALOG_EXPIRE_NS)
             return;
-        if (assembly->state == ASSEMBLY_OPEN && !assembly->announced)
+        if (assembly->state == ASSEMBLY_OPEN && (!assembly->announced || is_empty(assembly)))
             catalog_close(catalog, assembly, CATALOG_EXPIRED);
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/frames.h"
 
-static bool wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+static bool wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id, bool early)
 {
-    return catalog_wants_announce(((struct frames *)context)->catalog, source, transfer_id);
+    return catalog_wants_announce(((struct frames *)context)->catalog, source, transfer_id, early);
 }
 
 static void take_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)

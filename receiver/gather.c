@@ -291,6 +291,7 @@ void gather_return(struct gather *gather, struct block *block)
 
 void gather_release(struct gather *gather)
 {
+    stream_fence(); /* what stays open is read by who writes the handover file */
     if (!gather->anchored)
         return;
     gather_window_decide(gather, gather->last_ns);

@@ -259,12 +259,12 @@ static int serve(struct daemon *daemon)
     if (store_recover(&daemon->config, daemon->ledger, daemon->audit) != STATUS_OK ||
         open_pipeline(daemon) != STATUS_OK)
         goto cleanup;
+    sandbox_limit_starter();
     daemon->status = status_board_create(&daemon->config, daemon->keys, clock_monotonic_ns());
     if (daemon->status == NULL || keys_watch(daemon->keys, &daemon->loop, daemon->audit) != STATUS_OK ||
         requests_create(daemon->config.state, &daemon->loop, &daemon->requests) != STATUS_OK ||
         pipeline_start(daemon->pipeline, wake_after_delivery, daemon) != STATUS_OK)
         goto cleanup;
-    sandbox_limit_thread(); /* not before: it makes threads punctual */
     if (sandbox_is_on() && (status = sandbox_seal(SANDBOX_RECEIVER)) != STATUS_OK) {
         result = exit_code_of(status);
         goto cleanup;

@@ -10,6 +10,7 @@
 #include "common/doorbell.h"
 #include "common/log.h"
 #include "common/queue.h"
+#include "common/stream.h"
 #include "common/units.h"
 #include "proto/limits.h"
 #include "receiver/handover_file.h"
@@ -167,6 +168,7 @@ static void take_over(struct pipeline *pipeline)
         unused += receive == NULL || !receive_import(receive, &record, begun_ns);
     }
     handover_file_close(file);
+    stream_fence(); /* the threads of the lanes go on with it */
     size_t open = 0;
     for (unsigned i = 0; i < pipeline->config->lanes; i++)
         open += receive_open_blocks(pipeline->lanes[i].receive);

@@ -43,7 +43,7 @@ static void take_announced(struct unpack *unpack, const struct unpack_source *so
                            const struct message_announce announces[], size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (i == 0 || unpack->handler->wants_announce(unpack->context, source, announces[i].transfer_id))
+        if (i == 0 || unpack->handler->wants_announce(unpack->context, source, announces[i].transfer_id, true))
             unpack->handler->announce(unpack->context, source, &announces[i]);
 }
 
@@ -52,7 +52,8 @@ static void take_announce(struct unpack *unpack, const struct unpack_source *sou
     struct signed_message message;
     struct message_announce announces[LIMIT_ANNOUNCED];
     size_t count;
-    if (frame->transfer_id != NULL && !unpack->handler->wants_announce(unpack->context, source, frame->transfer_id))
+    if (frame->transfer_id != NULL &&
+        !unpack->handler->wants_announce(unpack->context, source, frame->transfer_id, false))
         return;
     if (!open_signed(unpack, source, frame, &message))
         return;

@@ -23,8 +23,9 @@ struct unpack_source {
 
 /* All views are into the payload and end with the call. */
 struct unpack_handler {
-    /* Asked before a signature is checked, so that the announcement of each second costs nothing. */
-    bool (*wants_announce)(void *context, const struct unpack_source *source, const uint8_t *transfer_id);
+    /* Of the first one asked before the signature is checked, so that the announcement of each second costs nothing; of
+     * those that go along, whose data is not next, behind it and with `early`. */
+    bool (*wants_announce)(void *context, const struct unpack_source *source, const uint8_t *transfer_id, bool early);
     void (*announce)(void *context, const struct unpack_source *source, const struct message_announce *announce);
     void (*data)(void *context, const struct unpack_source *source, const struct frame_data *data);
     void (*manifest)(void *context, const struct unpack_source *source, const struct frame_manifest *part);

@@ -18,11 +18,11 @@ struct announce {
     struct message_announce transfers[LIMIT_ANNOUNCED];
     size_t count;
     int64_t time_ns;
-    uint64_t data_limit, data; /* bytes of all their data together, beyond the first's */
+    uint64_t data_limit, data; /* bytes of all their data together */
     size_t size;               /* bytes of the frame, at most */
 };
 
-/* `data_limit`: further transfers are added while the data of all is no more. */
+/* `data_limit`: further transfers are added while the data of all, the first's included, is no more. */
 void announce_begin(struct announce *announce, int64_t time_ns, uint64_t data_limit);
 /* Copies all. False, adding nothing, when it has to wait for another one; the first is always added. */
 bool announce_add(struct announce *announce, const uint8_t transfer_id[static TRANSFER_ID_SIZE], const char *channel,

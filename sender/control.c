@@ -127,6 +127,7 @@ void control_resume(struct control *control, struct transfer *const *transfers, 
 {
     for (size_t i = 0; i < count; i++)
         claimed(control, transfers[i]);
+    repeat_learn(control->repeat);
 }
 
 static void refused(void *context, const char *channel, const char *name, const char *reason)
@@ -437,7 +438,6 @@ static void add_handles(struct control *control)
 
 bool control_run(struct control *control)
 {
-    repeat_learn(control->repeat);
     add_handles(control);
     scan(control);
     if (control->setup.once)

@@ -44,8 +44,7 @@ struct control_setup {
 };
 
 MUST_CHECK enum status control_create(const struct control_setup *setup, struct control **control);
-/* Takes the transfers of the last run and submits them; once, before pipeline_start() and control_run(). Starts no
- * thread. */
+/* Takes the transfers of the last run and submits them; once, before pipeline_start() and control_run(). */
 void control_resume(struct control *control, struct transfer *const *transfers, size_t count);
 /*
  * Runs until SIGTERM or SIGINT, or with `once` until all is sent. Returns false when not all was: items were refused or

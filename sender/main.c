@@ -280,10 +280,8 @@ static int start(struct sender *sender)
         return EX_IOERR;
     control_resume(sender->control, recovered.transfers, recovered.count);
     free(recovered.transfers);
-    /* Punctual threads need a capability that this one then gives up, before libuv makes threads that inherit. */
     if (pipeline_start(sender->pipeline) != STATUS_OK)
         return EX_OSERR;
-    sandbox_limit_thread();
     return sandbox_is_on() ? exit_code_of(sandbox_seal(SANDBOX_SENDER)) : EX_OK;
 }
 
@@ -349,6 +347,7 @@ int main(int argc, char **argv)
     code = open_state(&sender);
     if (code == EX_OK)
         code = open_link(&sender);
+    sandbox_limit_starter();
     if (code == EX_OK)
         code = open_control(&sender, options.once, descriptor_limit);
     if (code == EX_OK)

@@ -19,8 +19,8 @@ struct pack {
 };
 
 enum {
-    /* A payload must have room for the largest frame that can't be split: an announce or abort with all its strings at
-     * their limits. */
+    /* A payload must have room for the largest frame that can't be split: an abort with its strings at their limits, or
+     * an announce, which takes further transfers along as they fit (announce.h). */
     PACK_CAPACITY_MIN = 1536,
     /* A piece of data or manifest that does not end its artifact or copy is at least so long: a frame around less
      * costs more than the room is worth. Less in small blocks. */

@@ -146,10 +146,11 @@ static bool begin_resend(struct read_stage *stage, struct reading *reading, uint
     return false;
 }
 
-/* Goes with the announce of a transfer before it in its line: nothing of it has been packed, and all of it will be. */
-static bool may_go_along(const struct reading *reading)
+/* A first announce, which the receiver will look into, of what starts with its first byte: another such transfer behind
+ * it in its line may go along. */
+static bool may_share_announce(const struct reading *reading)
 {
-    return !reading->sealed && !reading->item.announced && reading->item.state == SCHEDULE_READY;
+    return reading != NULL && !reading->sealed && !reading->item.announced && reading->item.state == SCHEDULE_READY;
 }
 
 static void pack_announce(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
@@ -162,14 +163,17 @@ static void pack_announce(struct read_stage *stage, struct reading *reading, uin
         return; /* still due: comes again for the next block */
     }
     announce_begin(&announce, clock_realtime_ns(), stage->packing.capacity);
-    for (struct reading *next = reading; next != NULL; next = (struct reading *)next->item.next) {
+    struct reading *next = reading;
+    bool shares;
+    do {
         const struct transfer *transfer = next->transfer;
-        if ((next != reading && !may_go_along(next)) ||
-            !announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
+        if (!announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
                           transfer->artifact_count))
             break;
+        shares = may_share_announce(next);
         schedule_announced(&next->item, now_ns);
-    }
+        next = (struct reading *)next->item.next;
+    } while (shares && may_share_announce(next));
     announce_pack(&announce, stage->setup.key, &stage->packing.pack);
 }
 

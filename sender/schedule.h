@@ -49,10 +49,10 @@ enum schedule_state {
 
 /* One transfer; embedded in the caller's record, which has to stay in place while it is in the schedule. */
 struct schedule_item {
-    struct schedule_item *next;
-    uint64_t due_ns; /* of its next announce or copy */
-    uint8_t class;   /* enum schedule_class */
-    uint8_t copies;  /* complete ones */
+    struct schedule_item *next; /* behind it in its line; the caller may look */
+    uint64_t due_ns;            /* of its next announce or copy */
+    uint8_t class;              /* enum schedule_class */
+    uint8_t copies;             /* complete ones */
     bool announced;
     enum schedule_state state;
 };
@@ -88,6 +88,7 @@ void schedule_add_copies(struct schedule *schedule, struct schedule_item *item, 
 /* What to pack next into the current block. `may_heal`: heals may begin or go on. */
 enum schedule_kind schedule_next(struct schedule *schedule, uint64_t now_ns, bool may_heal,
                                  struct schedule_item **item);
+/* Also for items behind the one that was named, whose announce went along. */
 void schedule_announced(struct schedule_item *item, uint64_t now_ns);
 /* A copy is complete. True when it was the last: the item is out of the schedule. */
 bool schedule_copy_done(struct schedule *schedule, struct schedule_item *item, uint64_t now_ns);

@@ -174,9 +174,10 @@ static const struct catalog_actions actions = {.is_delivered = is_delivered,
 
 /* What is in the blocks. */
 
-static bool take_wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+static bool take_wants_announce(void *context, const struct unpack_source *source, const uint8_t *transfer_id,
+                                bool early)
 {
-    return catalog_wants_announce(((struct world *)context)->catalog, source, transfer_id);
+    return catalog_wants_announce(((struct world *)context)->catalog, source, transfer_id, early);
 }
 
 static void take_announce(void *context, const struct unpack_source *source, const struct message_announce *announce)

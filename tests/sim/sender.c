@@ -273,6 +273,11 @@ static bool may_heal(const struct sim_sender *sender)
     return sender->healing || (link_is_free(sender) && sender->world->now_ns >= idle_ready_ns(&sender->idle));
 }
 
+static bool may_share_announce(const struct reading *reading)
+{
+    return reading != NULL && !reading->item.announced && repeat_of(reading) == 0;
+}
+
 static void pack_announce(struct sim_sender *sender, struct reading *reading)
 {
     struct announce announce;
@@ -281,14 +286,17 @@ static void pack_announce(struct sim_sender *sender, struct reading *reading)
         return;
     }
     announce_begin(&announce, sim_sender_realtime_ns(sender->world), sender->capacity);
-    for (struct reading *next = reading; next != NULL; next = (struct reading *)next->item.next) {
+    struct reading *next = reading;
+    bool shares;
+    do {
         const struct sim_transfer *transfer = next->transfer;
-        if ((next != reading && (next->item.announced || repeat_of(next) != 0)) ||
-            !announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
+        if (!announce_add(&announce, transfer->id, transfer->channel, transfer->name, transfer->total_bytes,
                           transfer->artifact_count))
             break;
+        shares = may_share_announce(next);
         schedule_announced(&next->item, sender->world->now_ns);
-    }
+        next = (struct reading *)next->item.next;
+    } while (shares && may_share_announce(next));
     announce_pack(&announce, sender->world->key, &sender->pack);
 }
 

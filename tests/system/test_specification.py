@@ -97,6 +97,7 @@ def test_small_files_in_a_row_share_announces(scratch):
     for number in range(count):
         both.receiver.wait_delivered(f"file-{number}")
     both.sender.stop()
+    both.relay.stop()
     receiver = receive(both, list(both.relay.captured))
     assert len(receiver.transfers) == count
     for id_ in receiver.transfers:
@@ -151,6 +152,27 @@ def test_heartbeats_count_and_name_the_newest_manifest(recording):
     deliveries = {one.sequence: one for one in both.receiver.deliveries()}
     newest = hashlib.sha256((deliveries[2].path / "manifest.pb").read_bytes()).digest()
     assert spec.one(last, 8) == newest
+
+
+def test_the_first_heartbeat_of_a_run_names_what_will_be_repeated(scratch):
+    import harness
+
+    both = harness.Pair(scratch, relay=lambda port: relay.Relay(port, capture=True), replay={"idle_resend": "on"})
+    both.start()
+    both.sender.drop(content.write_file(scratch / "file", 1000))
+    both.receiver.wait_delivered("file")
+    both.sender.wait_sent(1)
+    both.sender.stop()
+    first = both.receiver.status()["senders"][0]["epoch"]
+    both.sender.start()
+    both.receiver.wait_status(lambda status: status["senders"][0]["epoch"] != first, "the second run")
+    both.sender.stop()
+    both.relay.stop()
+    beats = [fields for fields in receive(both, list(both.relay.captured)).heartbeats if spec.one(fields, 4) != first]
+    begin = min(beats, key=lambda fields: spec.one(fields, 5, 0))
+    assert spec.one(begin, 5, 0) == 1
+    ranges = [spec.message(entry) for entry in begin.get(11, [])]
+    assert [(spec.one(entry, 1), spec.one(entry, 2)) for entry in ranges] == [(1, 1)]
 
 
 def test_a_changed_byte_anywhere_is_seen(recording):

@@ -167,7 +167,7 @@ static void delivered_transfers_are_dropped_and_asked_for_once(void **state)
     memcpy(seen.delivered, id, sizeof id);
     for (int i = 0; i < 10; i++)
         send_data(id, 0, 10, 0, 10);
-    assert_false(catalog_wants_announce(catalog, &source, id));
+    assert_false(catalog_wants_announce(catalog, &source, id, false));
     assert_int_equal(seen.queries, 1);
     assert_int_equal(catalog_counters(catalog)->after_delivery, 11);
     assert_int_equal(catalog_count(catalog), 0);
@@ -248,8 +248,8 @@ static void what_does_not_fit_the_disk_is_not_admitted(void **state)
     assert_int_equal(catalog_find(catalog, source.sender_id, first)->held_bytes, 300);
     assert_int_equal(catalog_find(catalog, source.sender_id, second)->held_bytes, 0);
     assert_int_equal(catalog_counters(catalog)->not_admitted, 1);
-    assert_false(catalog_wants_announce(catalog, &source, first));
-    assert_true(catalog_wants_announce(catalog, &source, second));
+    assert_false(catalog_wants_announce(catalog, &source, first, false));
+    assert_true(catalog_wants_announce(catalog, &source, second, false));
     catalog_set_free_bytes(catalog, ROOM_RESERVE + 1000,
                            source.now_ns); /* 400 of them are still to come for the first */
     assert_false(catalog_find(catalog, source.sender_id, second)->admitted);

@@ -193,6 +193,33 @@ static void the_largest_waits_when_the_disk_shrinks(void **state)
     assert_true(find(1)->admitted);
 }
 
+static void what_is_only_announced_expires(void **state)
+{
+    (void)state;
+    announce(1, 1000);
+    announce(2, 1000);
+    data(2, 1000, 0, 10);
+    source.now_ns += CATALOG_EXPIRE_NS;
+    catalog_set_free_bytes(catalog, UINT64_MAX, source.now_ns);
+    assert_int_equal(closed[CATALOG_EXPIRED], 1);
+    assert_int_equal(closed_last, 1);
+    assert_int_equal(find(2)->state, ASSEMBLY_OPEN);
+}
+
+static void announces_that_go_along_take_half_of_the_places(void **state)
+{
+    (void)state;
+    const struct room_limits limits = {.max_open = 4, .staging = UINT64_MAX};
+    catalog_set_limits(catalog, &limits);
+    uint8_t id[TRANSFER_ID_SIZE];
+    fixture_id(3, id);
+    announce(1, 10);
+    assert_true(catalog_wants_announce(catalog, &source, id, true));
+    announce(2, 10);
+    assert_false(catalog_wants_announce(catalog, &source, id, true));
+    assert_true(catalog_wants_announce(catalog, &source, id, false));
+}
+
 static void what_nobody_vouches_for_expires(void **state)
 {
     (void)state;
@@ -250,6 +277,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_number_of_open_transfers_is_bounded, begin, end),
         cmocka_unit_test_setup_teardown(the_largest_waits_when_the_disk_shrinks, begin, end),
         cmocka_unit_test_setup_teardown(what_nobody_vouches_for_expires, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_only_announced_expires, begin, end),
+        cmocka_unit_test_setup_teardown(announces_that_go_along_take_half_of_the_places, begin, end),
         cmocka_unit_test_setup_teardown(an_unreadable_ledger_costs_the_frame_and_no_more, begin, end),
     };
     return cmocka_run_group_tests(tests, make_key, drop_key);

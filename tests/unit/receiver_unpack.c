@@ -7,14 +7,15 @@ static struct signature_key *key, *other_key;
 static struct trust *trust;
 
 struct calls {
-    unsigned announces, data, parts, aborts, beats, keys, refused;
+    unsigned announces, early, data, parts, aborts, beats, keys, refused;
     bool decline;
     uint8_t there; /* a transfer whose announce is not wanted; 0: none */
 };
 
-static bool on_wants(void *context, const struct unpack_source *source, const uint8_t *transfer_id)
+static bool on_wants(void *context, const struct unpack_source *source, const uint8_t *transfer_id, bool early)
 {
     (void)source;
+    ((struct calls *)context)->early += early;
     const struct calls *seen = context;
     uint8_t there[TRANSFER_ID_SIZE];
     assert_non_null(transfer_id);
@@ -244,6 +245,7 @@ static void those_that_go_along_are_announced_unless_they_are_there(void **state
     put_announces(key, 1, LIMIT_ANNOUNCED);
     unpack_payload(&unpack, &source, payload, sizeof payload);
     assert_int_equal(calls.announces, LIMIT_ANNOUNCED);
+    assert_int_equal(calls.early, LIMIT_ANNOUNCED - 1);
 
     calls = (struct calls){.there = 3};
     unpack_payload(&unpack, &source, payload, sizeof payload);

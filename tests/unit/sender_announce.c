@@ -78,21 +78,23 @@ static void no_more_go_along_than_follow_at_once(void **state)
     assert_int_equal(pack_and_read(out), 1);
 }
 
-static void the_longest_names_fit_the_least_room(void **state)
+static void names_of_any_length_fill_the_least_room_and_fit_it(void **state)
 {
     (void)state;
     struct message_announce out[LIMIT_ANNOUNCED];
     char channel[LIMIT_CHANNEL_LENGTH + 1] = {0}, name[LIMIT_COMPONENT_LENGTH + 1] = {0};
-    uint8_t number = 0;
     memset(channel, 'c', LIMIT_CHANNEL_LENGTH);
-    memset(name, 'n', LIMIT_COMPONENT_LENGTH);
-    announce_begin(&announce, INT64_MAX, UINT64_MAX);
-    while (announce_add(&announce, (const uint8_t[TRANSFER_ID_SIZE]){number}, channel, name, LIMIT_TRANSFER_SIZE,
-                        LIMIT_ARTIFACTS))
-        number++;
-    assert_in_range(number, 2, LIMIT_ANNOUNCED - 1);
-    assert_int_equal(pack_and_read(out), number);
-    assert_string_equal(out[number - 1].name, name);
+    for (size_t length = 1; length <= LIMIT_COMPONENT_LENGTH; length++) {
+        uint8_t number = 0;
+        name[length - 1] = 'n';
+        announce_begin(&announce, INT64_MAX, UINT64_MAX);
+        while (announce_add(&announce, (const uint8_t[TRANSFER_ID_SIZE]){number}, channel, name, LIMIT_TRANSFER_SIZE,
+                            LIMIT_ARTIFACTS))
+            number++;
+        assert_in_range(number, 2, LIMIT_ANNOUNCED - 1);
+        assert_int_equal(pack_and_read(out), number);
+        assert_string_equal(out[number - 1].name, name);
+    }
 }
 
 static int setup(void **state)
@@ -114,7 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_many_go_along_as_one_message_tells),
         cmocka_unit_test(no_more_go_along_than_follow_at_once),
-        cmocka_unit_test(the_longest_names_fit_the_least_room),
+        cmocka_unit_test(names_of_any_length_fill_the_least_room_and_fit_it),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -26,6 +26,7 @@
 
 #include "common/durable.h"
 #include "common/sandbox_private.h"
+#include "common/sanitized.h"
 #include "common/worker.h"
 
 /* A process can go into a sandbox once and never out, so that each test is a child's. */
@@ -81,7 +82,7 @@ static int run_child(void (*body)(void))
 
 static void assert_holds(void (*body)(void))
 {
-    if (SANDBOX_SANITIZED)
+    if (SANITIZED)
         skip();
     assert_int_equal(run_child(body), 0);
 }
@@ -240,7 +241,7 @@ static void start_workers(void)
     enter(SANDBOX_RECEIVER);
     for (size_t i = 0; i < WORKERS; i++)
         CHECK(worker_start("waits", wait_at_barrier, &sealed, &workers[i]) == STATUS_OK);
-    CHECK(sandbox_capabilities_limit() && sandbox_capabilities_hold());
+    CHECK(sandbox_capabilities_limit(false) && sandbox_capabilities_hold());
     pthread_barrier_wait(&sealed);
     for (size_t i = 0; i < WORKERS; i++)
         worker_join(workers[i]);
@@ -255,7 +256,7 @@ static void a_worker_that_is_started_has_given_up_its_capabilities(void **state)
 static void prove_without_filter(void)
 {
     enter(SANDBOX_RECEIVER);
-    CHECK(sandbox_capabilities_limit());
+    CHECK(sandbox_capabilities_limit(false));
     const char *works = sandbox_proof_find();
     CHECK(works != NULL && strcmp(works, "socket") == 0);
 }
@@ -263,7 +264,7 @@ static void prove_without_filter(void)
 static void prove_without_landlock(void)
 {
     sandbox_capabilities_choose(SANDBOX_RECEIVER);
-    CHECK(sandbox_capabilities_limit());
+    CHECK(sandbox_capabilities_limit(false));
     CHECK(sandbox_seccomp_load(SANDBOX_RECEIVER) == STATUS_OK);
     const char *works = sandbox_proof_find();
     CHECK(works != NULL && strcmp(works, "opening /") == 0);
@@ -282,6 +283,22 @@ static bool has_capability(unsigned capability)
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
     CHECK(syscall(SYS_capget, &header, data) == 0);
     return (data[capability / 32].permitted >> (capability % 32) & 1) != 0;
+}
+
+static void start_as_the_first_thread(void)
+{
+    bool could = has_capability(CAP_SYS_NICE);
+    enter(SANDBOX_SENDER);
+    sandbox_limit_starter();
+    CHECK(has_capability(CAP_SYS_NICE) == could && !has_capability(CAP_SYS_ADMIN) && !has_capability(CAP_NET_ADMIN));
+    CHECK(sandbox_seal(SANDBOX_SENDER) == STATUS_OK);
+    CHECK(!has_capability(CAP_SYS_NICE));
+}
+
+static void the_thread_that_starts_others_keeps_one_capability_until_the_seal(void **state)
+{
+    (void)state;
+    assert_holds(start_as_the_first_thread);
 }
 
 static void drop_capabilities(void)
@@ -341,7 +358,7 @@ static void trace(void)
 static void tracing_another_process_is_the_end(void **state)
 {
     (void)state;
-    if (SANDBOX_SANITIZED)
+    if (SANITIZED)
         skip();
     int status = run_child(trace);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
@@ -410,6 +427,7 @@ int main(void)
         cmocka_unit_test(threads_that_run_and_those_that_come_are_bound),
         cmocka_unit_test(a_thread_that_kept_its_capabilities_is_found_at_the_start),
         cmocka_unit_test(a_worker_that_is_started_has_given_up_its_capabilities),
+        cmocka_unit_test(the_thread_that_starts_others_keeps_one_capability_until_the_seal),
         cmocka_unit_test(the_proof_names_what_works_where_a_mechanism_is_missing),
         cmocka_unit_test(the_sender_keeps_two_capabilities_and_the_receiver_none),
         cmocka_unit_test(only_the_sender_takes_leases),
