@@ -6,6 +6,7 @@ import subprocess
 
 LIKE_BEST = 0.97  # a goodput of so much of the best counts as the best: asking for more only spreads the datagrams wider
 STEP_DOWN = 0.85  # from one rate to the next lower one, behind the bisection
+STEPS_DOWN = 3    # in a row without a better choice, before the search ends: one run in a bad moment is no answer
 
 
 def attempt(run, gbit, tell):
@@ -20,8 +21,8 @@ def attempt(run, gbit, tell):
 def best_rate(run, low, high, steps, repeats, tell):
     """
     Bisects, on a logarithmic scale, between `low` and `high` Gbit/s on the wire. A rate is lossless when `repeats` runs lost
-    nothing. Then goes down again as long as the goodput stays (nearly) the best: the lowest such rate is returned, and all
-    that was tried.
+    nothing. Then goes down again until STEPS_DOWN rates in a row bring less than (nearly) the best goodput: the lowest rate
+    that brings it is returned, and all that was tried.
     """
     tried = []
 
@@ -47,9 +48,12 @@ def best_rate(run, low, high, steps, repeats, tell):
             low = middle
         else:
             high = middle
-    lowest = lowest_good()
-    while tried and is_lossless(lowest * STEP_DOWN) and lowest_good() < lowest:
-        lowest = lowest_good()
+    rate, misses = lowest_good(), 0
+    while tried and misses < STEPS_DOWN:
+        before = lowest_good()
+        rate *= STEP_DOWN
+        is_lossless(rate)
+        misses = 0 if lowest_good() < before else misses + 1
     return lowest_good(), tried
 
 

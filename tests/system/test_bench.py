@@ -49,6 +49,17 @@ def test_the_search_asks_for_no_more_than_brings_something():
     assert 1.9 < rate < 3.5
 
 
+def test_one_bad_moment_does_not_end_the_way_down():
+    bad = iter([False] * 8 + [True])
+
+    def run(rate):
+        return {"gbit": 1 if next(bad, False) else 2}
+
+    rate, tried = rounds.best_rate(run, 1, 16, 8, 1, silent)
+    assert tried[8]["gbit"] == 1
+    assert rate < tried[8]["rate"]
+
+
 def test_a_rate_counts_only_when_all_repeats_lost_nothing():
     answers = iter([{"gbit": 1}, {"gbit": 1}, None] + [None] * 20)
     rate, tried = rounds.best_rate(lambda _: next(answers), 1, 4, 2, 3, silent)
