@@ -10,8 +10,6 @@
 #include <xxh_x86dispatch.h> /* the library's plain entry points are SSE2 only */
 #endif
 
-enum { MEDIUM_MAX = 240 }; /* bytes; beyond, a seed does no more than to change the secret */
-
 struct checksum {
     XXH3_state_t state; /* wants 64-byte alignment */
 };
@@ -35,15 +33,7 @@ uint64_t checksum64(const void *bytes, size_t size)
 
 void checksum128(const void *bytes, size_t size, uint64_t seed, uint8_t out[static CHECKSUM128_SIZE])
 {
-    if (seed == 0 || size <= MEDIUM_MAX) {
-        store_hash(out, XXH3_128bits_withSeed(bytes, size, seed));
-        return;
-    }
-    /* The same in two steps, for the library's AVX-512 variant derives the secret by loads that pass by the caches:
-     * among busy memory that took more time than to hash a symbol. */
-    _Alignas(64) uint8_t secret[XXH3_SECRET_DEFAULT_SIZE];
-    XXH3_generateSecret_fromSeed(secret, seed);
-    store_hash(out, XXH3_128bits_withSecret(bytes, size, secret, sizeof secret));
+    store_hash(out, XXH3_128bits_withSeed(bytes, size, seed));
 }
 
 struct checksum *checksum_create(void)

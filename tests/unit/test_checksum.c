@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <xxhash.h>
 
 /* Published by the XXH3 specification and printed by `xxhsum -H3` and `xxhsum -H2`. */
 static void known_answers_hold(void **state)
@@ -42,24 +41,6 @@ static void streaming_equals_one_call_for_any_cut(void **state)
     checksum_destroy(checksum);
 }
 
-static void a_seed_gives_what_the_library_gives_for_it(void **state)
-{
-    (void)state;
-    uint8_t bytes[2000], out[CHECKSUM128_SIZE];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (uint8_t)(i * 31 + i / 256);
-    for (size_t size = 0; size <= sizeof bytes; size++) {
-        const uint64_t seeds[] = {0, 1, UINT64_C(0x9e3779b97f4a7c15) * (size + 1)};
-        for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
-            XXH128_canonical_t expected;
-            XXH128_canonicalFromHash(&expected, XXH3_128bits_withSeed(bytes, size, seeds[i]));
-            checksum128(bytes, size, seeds[i], out);
-            for (size_t at = 0; at < sizeof out; at++) /* the canonical form begins with the highest byte */
-                assert_int_equal(out[at], expected.digest[sizeof out - 1 - at]);
-        }
-    }
-}
-
 static void seed_and_any_bit_change_the_result(void **state)
 {
     (void)state;
@@ -81,7 +62,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers_hold),
         cmocka_unit_test(streaming_equals_one_call_for_any_cut),
-        cmocka_unit_test(a_seed_gives_what_the_library_gives_for_it),
         cmocka_unit_test(seed_and_any_bit_change_the_result),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
