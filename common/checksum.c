@@ -28,12 +28,14 @@ static void store_hash(uint8_t out[static CHECKSUM128_SIZE], XXH128_hash_t hash)
 
 uint64_t checksum64(const void *bytes, size_t size)
 {
-    return XXH3_64bits(bytes, size);
+    uint64_t hash = XXH3_64bits(bytes, size);
+    return hash;
 }
 
-void checksum128(const void *bytes, size_t size, uint64_t seed, uint8_t out[static CHECKSUM128_SIZE])
+void checksum128(const void *bytes, size_t size, uint8_t out[static CHECKSUM128_SIZE])
 {
-    store_hash(out, XXH3_128bits_withSeed(bytes, size, seed));
+    XXH128_hash_t hash = XXH3_128bits(bytes, size);
+    store_hash(out, hash);
 }
 
 struct checksum *checksum_create(void)
@@ -60,7 +62,8 @@ void checksum_update(struct checksum *checksum, const void *bytes, size_t size)
 
 void checksum_final(const struct checksum *checksum, uint8_t out[static CHECKSUM128_SIZE])
 {
-    store_hash(out, XXH3_128bits_digest(&checksum->state));
+    XXH128_hash_t hash = XXH3_128bits_digest(&checksum->state);
+    store_hash(out, hash);
 }
 
 void checksum_destroy(struct checksum *checksum)

@@ -10,9 +10,9 @@ enum { CHECKSUM128_SIZE = 16 };
 
 uint64_t checksum64(const void *bytes, size_t size);
 /* XXH3-128 as stored in manifests and tags: low 64 bits little-endian, then high 64 bits little-endian. */
-void checksum128(const void *bytes, size_t size, uint64_t seed, uint8_t out[static CHECKSUM128_SIZE]);
+void checksum128(const void *bytes, size_t size, uint8_t out[static CHECKSUM128_SIZE]);
 
-/* Streaming XXH3-128 with seed 0. */
+/* Streaming XXH3-128. */
 struct checksum;
 struct checksum *checksum_create(void);
 void checksum_reset(struct checksum *checksum);

@@ -117,28 +117,36 @@ enum datagram_drop datagram_parse(const uint8_t *bytes, size_t size, struct data
     return DATAGRAM_OK;
 }
 
-static void plain_tag(const uint8_t *header, const uint8_t *symbol, size_t symbol_size,
-                      uint8_t tag[static DATAGRAM_TAG_SIZE])
+static void plain_tag(const uint8_t *header, uint64_t symbol_hash, uint8_t tag[static DATAGRAM_TAG_SIZE])
 {
-    checksum128(symbol, symbol_size, checksum64(header, DATAGRAM_AUTHENTICATED_SIZE), tag);
+    uint8_t covered[DATAGRAM_AUTHENTICATED_SIZE + sizeof symbol_hash];
+    memcpy(covered, header, DATAGRAM_AUTHENTICATED_SIZE);
+    put64(covered + DATAGRAM_AUTHENTICATED_SIZE, symbol_hash);
+    checksum128(covered, sizeof covered, tag);
 }
 
-enum datagram_drop datagram_open(uint8_t *bytes, const struct datagram *datagram, struct linkkey *key)
+static bool plain_tag_is_good(const uint8_t *bytes, uint64_t symbol_hash)
+{
+    uint8_t tag[DATAGRAM_TAG_SIZE];
+    plain_tag(bytes, symbol_hash, tag);
+    return memcmp(tag, bytes + AT_TAG, sizeof tag) == 0;
+}
+
+enum datagram_drop datagram_open(uint8_t *bytes, struct datagram *datagram, struct linkkey *key)
 {
     bool sealed = (datagram->flags & DATAGRAM_FLAG_SEALED) != 0;
     uint8_t *symbol = bytes + DATAGRAM_HEADER_SIZE;
 
     if (sealed != (key != NULL))
         return DATAGRAM_DROP_TAG;
-    if (key == NULL) {
-        uint8_t tag[DATAGRAM_TAG_SIZE];
-        plain_tag(bytes, symbol, datagram->symbol_size, tag);
-        return memcmp(tag, bytes + AT_TAG, sizeof tag) == 0 ? DATAGRAM_OK : DATAGRAM_DROP_TAG;
+    if (key != NULL) {
+        linkkey_select(key, datagram->sender_id, datagram->epoch, datagram->lane, datagram->salt);
+        if (linkkey_open(key, datagram->sequence, bytes, DATAGRAM_AUTHENTICATED_SIZE, symbol, datagram->symbol_size,
+                         bytes + AT_TAG) != STATUS_OK)
+            return DATAGRAM_DROP_TAG;
     }
-    linkkey_select(key, datagram->sender_id, datagram->epoch, datagram->lane, datagram->salt);
-    enum status status = linkkey_open(key, datagram->sequence, bytes, DATAGRAM_AUTHENTICATED_SIZE, symbol,
-                                      datagram->symbol_size, bytes + AT_TAG);
-    return status == STATUS_OK ? DATAGRAM_OK : DATAGRAM_DROP_TAG;
+    datagram->symbol_hash = datagram_symbol_hash(symbol, datagram->symbol_size);
+    return key != NULL || plain_tag_is_good(bytes, datagram->symbol_hash) ? DATAGRAM_OK : DATAGRAM_DROP_TAG;
 }
 
 void datagram_write(uint8_t bytes[static DATAGRAM_HEADER_SIZE], const struct datagram *datagram)
@@ -165,26 +173,31 @@ void datagram_write(uint8_t bytes[static DATAGRAM_HEADER_SIZE], const struct dat
     put64(bytes + AT_BLOCK_HASH, datagram->block_hash);
 }
 
+void datagram_tag(uint8_t header[static DATAGRAM_HEADER_SIZE], uint64_t symbol_hash)
+{
+    assert((header[AT_FLAGS] & DATAGRAM_FLAG_SEALED) == 0);
+    plain_tag(header, symbol_hash, header + AT_TAG);
+}
+
 void datagram_seal(uint8_t header[static DATAGRAM_HEADER_SIZE], const uint8_t *symbol, uint8_t *sealed_symbol,
                    size_t symbol_size, struct linkkey *key)
 {
-    bool sealed = (header[AT_FLAGS] & DATAGRAM_FLAG_SEALED) != 0;
-
-    assert(sealed == (key != NULL));
+    assert((header[AT_FLAGS] & DATAGRAM_FLAG_SEALED) != 0);
     assert(symbol_size == get16(header + AT_SYMBOL_SIZE));
-    if (key == NULL) {
-        plain_tag(header, symbol, symbol_size, header + AT_TAG);
-        return;
-    }
     linkkey_select(key, get32(header + AT_SENDER_ID), get64(header + AT_EPOCH), header[AT_LANE],
                    get64(header + AT_SALT));
     linkkey_seal(key, get64(header + AT_SEQUENCE), header, DATAGRAM_AUTHENTICATED_SIZE, symbol, sealed_symbol,
                  symbol_size, header + AT_TAG);
 }
 
-uint64_t datagram_block_hash(const uint8_t *payload, size_t size)
+uint64_t datagram_symbol_hash(const uint8_t *symbol, size_t symbol_size)
 {
-    return checksum64(payload, size);
+    return checksum64(symbol, symbol_size);
+}
+
+uint64_t datagram_hash_share(uint8_t esi, uint64_t symbol_hash)
+{
+    return (2 * (uint64_t)esi + 1) * symbol_hash;
 }
 
 uint16_t datagram_symbol_size_for_mtu(uint32_t mtu, bool ipv6)

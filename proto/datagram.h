@@ -40,7 +40,8 @@ struct datagram {
     uint64_t sequence;    /* per epoch and lane; the nonce */
     uint64_t sbn;         /* per epoch and lane */
     uint64_t repeat_of;   /* 0 = fresh, else sequence number of the one transfer that the block repeats */
-    uint64_t block_hash;  /* XXH3-64 of the decoded payload */
+    uint64_t block_hash;  /* of the decoded payload: the sum of datagram_hash_share() over its symbols */
+    uint64_t symbol_hash; /* datagram_symbol_hash() of the symbol; not on the wire */
 };
 
 /* Why a datagram, or what it led to, was dropped. The names are the keys of `link.drops` in the status file. */
@@ -76,23 +77,28 @@ enum datagram_drop datagram_parse(const uint8_t *bytes, size_t size, struct data
 /*
  * Checks the tag of a datagram that datagram_parse() accepted and, where it is sealed, decrypts the symbol in place.
  * `key` is NULL when no link key is configured: then a sealed datagram is refused, and with a key an unsealed one.
- * Returns DATAGRAM_OK or DATAGRAM_DROP_TAG.
+ * Returns DATAGRAM_OK, and datagram->symbol_hash is set, or DATAGRAM_DROP_TAG.
  */
-enum datagram_drop datagram_open(uint8_t *bytes, const struct datagram *datagram, struct linkkey *key);
+enum datagram_drop datagram_open(uint8_t *bytes, struct datagram *datagram, struct linkkey *key);
 
 /* Writes the header's first 64 bytes. The symbol at bytes + DATAGRAM_HEADER_SIZE need not be there yet. */
 void datagram_write(uint8_t bytes[static DATAGRAM_HEADER_SIZE], const struct datagram *datagram);
 
+/* Without a link key: writes the tag at header + 64, from what datagram_symbol_hash() tells of the symbol. */
+void datagram_tag(uint8_t header[static DATAGRAM_HEADER_SIZE], uint64_t symbol_hash);
+
 /*
- * Writes the tag at header + 64. `symbol` holds symbol_size bytes, apart from the header. With a key (then
- * DATAGRAM_FLAG_SEALED must be set) the ciphertext goes to `sealed_symbol`, which may be equal to `symbol`;
- * without one `symbol` is only read and `sealed_symbol` is ignored.
+ * With a link key (DATAGRAM_FLAG_SEALED must be set): writes the tag at header + 64, and the ciphertext of the
+ * symbol_size bytes at `symbol` to `sealed_symbol`, which may be equal to `symbol`.
  */
 void datagram_seal(uint8_t header[static DATAGRAM_HEADER_SIZE], const uint8_t *symbol, uint8_t *sealed_symbol,
                    size_t symbol_size, struct linkkey *key);
 
-/* XXH3-64 of a decoded block's payload: the value of `block_hash`. */
-uint64_t datagram_block_hash(const uint8_t *payload, size_t size);
+/* XXH3-64 of a symbol, before any sealing. */
+uint64_t datagram_symbol_hash(const uint8_t *symbol, size_t symbol_size);
+
+/* What the source symbol `esi` adds to its block's hash, modulo 2^64: an odd multiple, another one for each ESI. */
+uint64_t datagram_hash_share(uint8_t esi, uint64_t symbol_hash);
 
 /*
  * Largest legal symbol size for an interface MTU in bytes: MTU less the IP (20 or 40) and UDP (8) headers and ours,

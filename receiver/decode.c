@@ -15,6 +15,11 @@ static void recover(struct fec_cache *cache, struct block *block)
     const struct fec *fec = fec_cache_get(cache, block->source_symbols, block->repair_symbols);
     bool recovered = fec_recover(fec, block->symbol_size, symbols, block->present);
     assert(recovered);
+    (void)recovered;
+    for (unsigned esi = 0; esi < block->source_symbols; esi++)
+        if (!block->present[esi])
+            block->hash_sum +=
+                datagram_hash_share((uint8_t)esi, datagram_symbol_hash(symbols[esi], block->symbol_size));
 }
 
 enum decode_result decode_block(struct fec_cache *cache, struct block *block)
@@ -24,8 +29,7 @@ enum decode_result decode_block(struct fec_cache *cache, struct block *block)
 
     if (!whole)
         recover(cache, block);
-    size_t size = (size_t)block->source_symbols * block->symbol_size;
-    if (datagram_block_hash(block->symbols, size) != block->block_hash)
+    if (block->hash_sum != block->block_hash)
         return DECODE_FAILED;
     return whole ? DECODE_COMPLETE : DECODE_REPAIRED;
 }

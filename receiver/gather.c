@@ -196,8 +196,10 @@ enum datagram_drop gather_take(struct gather *gather, const struct datagram *dat
         return DATAGRAM_DROP_DUPLICATE;
     block->present[datagram->esi] = true;
     block->received++;
-    if (datagram->esi < block->source_symbols)
+    if (datagram->esi < block->source_symbols) {
         block->received_source++;
+        block->hash_sum += datagram_hash_share(datagram->esi, datagram->symbol_hash);
+    }
     entry->touched_ns = now_ns;
     stream_copy(block->symbols + (size_t)datagram->esi * block->symbol_size, symbol, block->symbol_size);
     if (block->received == block->source_symbols)

@@ -145,5 +145,7 @@ void gather_import(struct gather *gather, const struct gather_state *state, uint
 enum datagram_drop gather_import_symbol(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
                                         uint64_t now_ns)
 {
-    return gather_take(gather, datagram, symbol, now_ns);
+    struct datagram opened = *datagram;
+    opened.symbol_hash = datagram_symbol_hash(symbol, datagram->symbol_size);
+    return gather_take(gather, &opened, symbol, now_ns);
 }

@@ -209,7 +209,7 @@ enum handover_verdict handover_reader_init(struct handover_reader *reader, const
     if (get32(bytes + AT_VERSION) != HANDOVER_VERSION)
         return HANDOVER_OTHER_VERSION;
     const uint8_t *end = bytes + size - sizeof sum;
-    checksum128(bytes, size - sizeof sum, 0, sum);
+    checksum128(bytes, size - sizeof sum, sum);
     if (memcmp(sum, end, sizeof sum) != 0)
         return HANDOVER_DAMAGED;
     if (memcmp(bytes + AT_BOOT_ID, here->boot_id, HANDOVER_BOOT_ID_SIZE) != 0)

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/limits.h"
+
 /*
  * A source block on its way from the read stage through a lane's send thread and back, empty. Its memory belongs to the
  * lane's slab for good.
@@ -21,8 +23,9 @@ struct block {
     uint8_t source_symbols, repair_symbols;
     uint16_t symbol_size;
 
-    /* Filled by the send thread. */
+    /* Filled by the send thread: encode_block(). */
     uint64_t block_hash;
+    uint64_t symbol_hashes[LIMIT_SOURCE_SYMBOLS + LIMIT_REPAIR_SYMBOLS];
 };
 
 #endif

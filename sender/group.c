@@ -53,6 +53,7 @@ void group_fill(const struct group *group, uint16_t index, uint8_t esi, struct d
     datagram->sbn = group->first_sbn + group->indexes[index];
     datagram->repeat_of = block->repeat_of;
     datagram->block_hash = block->block_hash;
+    datagram->symbol_hash = block->symbol_hashes[esi];
 }
 
 void group_expect(const struct group *group, uint16_t index, uint8_t esi)

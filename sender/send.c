@@ -195,8 +195,7 @@ static bool take_block(struct send_stage *stage, uint64_t now_ns)
     struct block *block = queue_pop(stage->setup.lane->filled);
     if (block == NULL)
         return false;
-    block->block_hash =
-        encode_block(stage->codes, block->symbols, block->source_symbols, block->repair_symbols, block->symbol_size);
+    encode_block(stage->codes, block);
     group_add(&stage->set, block, now_ns);
     stage->taken++;
     return true;
@@ -222,8 +221,7 @@ static void start_beat(struct send_stage *stage, uint64_t now_ns)
                                             block->symbols, &block->symbol_size);
     block->repair_symbols = datagram_repair_for(block->source_symbols, (uint8_t)stage->setup.config->source_symbols,
                                                 (uint8_t)stage->setup.config->repair_symbols);
-    block->block_hash =
-        encode_block(stage->codes, block->symbols, block->source_symbols, block->repair_symbols, block->symbol_size);
+    encode_block(stage->codes, block);
     stage->beat.blocks[0] = block;
     stage->beat.count = 1;
     group_begin(&stage->beat, stage->next_sbn++);

@@ -121,7 +121,10 @@ void train_add(struct train_yard *yard, const struct datagram *datagram, const u
     if (yard->key != NULL)
         sealed = slot->sealed + (size_t)slot->count * slot->symbol_size;
     datagram_write(header, datagram);
-    datagram_seal(header, symbol, sealed, slot->symbol_size, yard->key);
+    if (sealed == NULL)
+        datagram_tag(header, datagram->symbol_hash);
+    else
+        datagram_seal(header, symbol, sealed, slot->symbol_size, yard->key);
     slot->parts[2 * slot->count] = (struct iovec){.iov_base = header, .iov_len = DATAGRAM_HEADER_SIZE};
     slot->parts[2 * slot->count + 1] = (struct iovec){
         .iov_base = sealed != NULL ? sealed : (uint8_t *)(uintptr_t)symbol, .iov_len = slot->symbol_size};

@@ -110,20 +110,30 @@ static void run_read(const struct stages_options *options)
     close(fd);
 }
 
+static void fill_blocks(const struct stages_options *options, struct slab *slab, struct block blocks[STAGES_BLOCKS])
+{
+    for (unsigned i = 0; i < STAGES_BLOCKS; i++) {
+        blocks[i] = (struct block){.symbols = slab_take(slab),
+                                   .source_symbols = STAGES_SOURCE,
+                                   .repair_symbols = STAGES_REPAIR,
+                                   .symbol_size = options->symbol_size};
+        stages_fill(blocks[i].symbols, stages_block_size(options), i);
+    }
+}
+
 static void run_encode(const struct stages_options *options)
 {
     struct slab *slab;
     if (slab_create(stages_block_size(options), STAGES_BLOCKS, &slab) != STATUS_OK)
         stages_fail("memory");
     struct fec_cache *codes = fec_cache_create();
-    uint8_t *blocks[STAGES_BLOCKS];
-    for (unsigned i = 0; i < STAGES_BLOCKS; i++)
-        stages_fill(blocks[i] = slab_take(slab), stages_block_size(options), i);
+    struct block blocks[STAGES_BLOCKS];
+    fill_blocks(options, slab, blocks);
     size_t payload = (size_t)STAGES_SOURCE * options->symbol_size;
     uint64_t done = 0;
     double start = stages_cpu_seconds();
     for (unsigned i = 0; done < options->bytes; i++, done += payload)
-        (void)encode_block(codes, blocks[i % STAGES_BLOCKS], STAGES_SOURCE, STAGES_REPAIR, options->symbol_size);
+        encode_block(codes, &blocks[i % STAGES_BLOCKS]);
     stages_report("encode", done, stages_cpu_seconds() - start);
     fec_cache_destroy(codes);
     slab_destroy(slab);
@@ -157,7 +167,7 @@ static void sleep_until(uint64_t time_ns)
 }
 
 /* One group of blocks, column by column, in the longest trains. */
-static void send_group(struct sending *sending, uint8_t *const blocks[], uint64_t first_sbn)
+static void send_group(struct sending *sending, const struct block blocks[STAGES_BLOCKS], uint64_t first_sbn)
 {
     const struct stages_options *options = sending->options;
     struct interleave order;
@@ -183,8 +193,9 @@ static void send_group(struct sending *sending, uint8_t *const blocks[], uint64_
                                         .epoch = STAGES_EPOCH,
                                         .sequence = sending->sequence++,
                                         .sbn = first_sbn + index,
-                                        .block_hash = 1};
-            train_add(sending->yard, &datagram, blocks[index] + (size_t)esi * options->symbol_size);
+                                        .block_hash = blocks[index].block_hash,
+                                        .symbol_hash = blocks[index].symbol_hashes[esi]};
+            train_add(sending->yard, &datagram, blocks[index].symbols + (size_t)esi * options->symbol_size);
         }
         sleep_until(sending->next_ns);
         sending->next_ns += count * sending->datagram_bits * CLOCK_SECOND_NS / options->rate_bits_per_s;
@@ -203,9 +214,12 @@ static void run_send(const struct stages_options *options)
         slab_create(stages_block_size(options), STAGES_BLOCKS, &slab) != STATUS_OK)
         stages_fail("sending");
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    uint8_t *blocks[STAGES_BLOCKS];
+    struct block blocks[STAGES_BLOCKS];
+    struct fec_cache *codes = fec_cache_create();
+    fill_blocks(options, slab, blocks);
     for (unsigned i = 0; i < STAGES_BLOCKS; i++)
-        stages_fill(blocks[i] = slab_take(slab), stages_block_size(options), i);
+        encode_block(codes, &blocks[i]);
+    fec_cache_destroy(codes);
     sending.yard = train_create(&sending.ring, fd, &options->address, NULL);
     sending.datagram_bits = datagram_wire_bits(options->symbol_size, socket_address_is_ipv6(&options->address));
     sending.next_ns = clock_monotonic_ns();

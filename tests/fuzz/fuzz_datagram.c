@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/linkkey.h"
-#include "proto/datagram.h"
 #include "proto/wire.h"
+#include "tests/datagrams.h"
 #include "tests/fuzz/mutate.h"
 
 /* What is accepted is within its limits, and written anew it is the same header. */
@@ -26,7 +26,7 @@ static void check_accepted(const uint8_t *bytes, size_t size, const struct datag
 }
 
 /* A datagram with a right tag is accepted, whatever its header says: without a key anybody can make one. */
-static void check_sealed(uint8_t *bytes, const struct datagram *datagram)
+static void check_sealed(uint8_t *bytes, struct datagram *datagram)
 {
     if ((datagram->flags & ~DATAGRAM_FLAG_SEALED) != 0)
         return;
@@ -37,7 +37,7 @@ static void check_sealed(uint8_t *bytes, const struct datagram *datagram)
     if (key == NULL)
         key = linkkey_create(secret);
     uint8_t *symbol = bytes + DATAGRAM_HEADER_SIZE;
-    datagram_seal(bytes, symbol, symbol, datagram->symbol_size, sealed ? key : NULL);
+    finish_datagram(bytes, symbol, symbol, datagram->symbol_size, sealed ? key : NULL);
     assert(datagram_open(bytes, datagram, sealed ? NULL : key) == DATAGRAM_DROP_TAG);
     assert(datagram_open(bytes, datagram, sealed ? key : NULL) == DATAGRAM_OK);
     bytes[DATAGRAM_AUTHENTICATED_SIZE] ^= 1;

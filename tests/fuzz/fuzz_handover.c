@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     uint8_t *mended = malloc(size);
     memcpy(mended, data, size);
-    checksum128(mended, size - CHECKSUM128_SIZE, 0, mended + size - CHECKSUM128_SIZE);
+    checksum128(mended, size - CHECKSUM128_SIZE, mended + size - CHECKSUM128_SIZE);
     feed(mended, size, &origin);
     free(mended);
     return 0;

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/datagram.h"
 #include "proto/frame.h"
 #include "proto/signed.h"
 #include "proto/wire.h"
 #include "sender/encode.h"
+#include "tests/datagrams.h"
 #include "tests/fuzz/receiver_world.h"
 
 enum {
@@ -150,7 +150,7 @@ static void send_block(struct script *script, struct datagram *datagram, const s
         datagram->sequence = script->sequence++;
         datagram_write(bytes, datagram);
         memcpy(bytes + DATAGRAM_HEADER_SIZE, symbols + (size_t)esi * datagram->symbol_size, datagram->symbol_size);
-        datagram_seal(bytes, bytes + DATAGRAM_HEADER_SIZE, NULL, datagram->symbol_size, NULL);
+        finish_datagram(bytes, bytes + DATAGRAM_HEADER_SIZE, NULL, datagram->symbol_size, NULL);
         for (unsigned again = 0; again <= geometry->again % 2u; again++)
             receive(script, bytes, (size_t)DATAGRAM_HEADER_SIZE + datagram->symbol_size);
     }
@@ -196,8 +196,12 @@ static void run_block(struct script *script, const struct script_record *record,
     if ((record->flags & (SCRIPT_SIGN | SCRIPT_FORGE)) != 0)
         sign_frames(world_key((record->flags & SCRIPT_FORGE) != 0 ? WORLD_SENDERS : geometry.sender % SENDERS), symbols,
                     used);
-    datagram.block_hash =
-        encode_block(codes, symbols, datagram.source_symbols, datagram.repair_symbols, datagram.symbol_size);
+    struct block block = {.symbols = symbols,
+                          .source_symbols = datagram.source_symbols,
+                          .repair_symbols = datagram.repair_symbols,
+                          .symbol_size = datagram.symbol_size};
+    encode_block(codes, &block);
+    datagram.block_hash = block.block_hash;
     if ((record->flags & SCRIPT_WRONG_HASH) != 0)
         datagram.block_hash ^= 1;
     if ((record->flags & SCRIPT_DAMAGED) != 0)
@@ -214,7 +218,7 @@ static void run_raw(struct script *script, const struct script_record *record)
     memcpy(bytes, record->body, size);
     if ((record->flags & SCRIPT_RETAG) != 0 && datagram_parse(bytes, size, &datagram) == DATAGRAM_OK &&
         (datagram.flags & DATAGRAM_FLAG_SEALED) == 0)
-        datagram_seal(bytes, bytes + DATAGRAM_HEADER_SIZE, NULL, datagram.symbol_size, NULL);
+        finish_datagram(bytes, bytes + DATAGRAM_HEADER_SIZE, NULL, datagram.symbol_size, NULL);
     receive(script, bytes, size);
 }
 

@@ -47,8 +47,7 @@ static void take_blocks(struct sim_sender *sender, struct sim_lane *lane)
         struct held_block *held = lane->filled;
         struct block *block = &held->block;
         lane->filled = held->next;
-        block->block_hash = encode_block(sender->codes, block->symbols, block->source_symbols, block->repair_symbols,
-                                         block->symbol_size);
+        encode_block(sender->codes, block);
         group_add(&lane->set, block, sender->world->now_ns);
         lane->taken++;
     }
@@ -95,7 +94,7 @@ static void send_train(struct sim_sender *sender, struct sim_lane *lane, struct 
         note_first(world, held->record, &datagram);
         datagram.sequence = lane->next_sequence++;
         datagram_write(header, &datagram);
-        datagram_seal(header, symbol, NULL, group->symbol_size, NULL);
+        datagram_tag(header, datagram.symbol_hash);
         sim_link_send(world->link, header, symbol, group->symbol_size, held->record, esi);
         count++;
     }
@@ -111,8 +110,7 @@ static void start_beat(struct sim_sender *sender, struct sim_lane *lane)
                                             sim_sender_realtime_ns(sender->world), block->symbols, &block->symbol_size);
     block->repair_symbols = datagram_repair_for(block->source_symbols, (uint8_t)sender->config.source_symbols,
                                                 (uint8_t)sender->config.repair_symbols);
-    block->block_hash =
-        encode_block(sender->codes, block->symbols, block->source_symbols, block->repair_symbols, block->symbol_size);
+    encode_block(sender->codes, block);
     lane->beat_block.record = sim_world_add_record(sender->world);
     lane->beat.blocks[0] = block;
     lane->beat.count = 1;

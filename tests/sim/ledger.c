@@ -259,7 +259,7 @@ static bool flush(struct sim_receiver *receiver, struct checkpoint_job *job, siz
         if (!entry.hashed || receiver->tampered || world->setup.disk_faults)
             continue;
         if (entry.end <= file->size)
-            checksum128(file->bytes + entry.first, entry.end - entry.first, 0, hash);
+            checksum128(file->bytes + entry.first, entry.end - entry.first, hash);
         if (entry.end > file->size || memcmp(hash, entry.hash, sizeof hash) != 0)
             sim_fail(world, "bytes are recorded as held that are not on the disk");
     }

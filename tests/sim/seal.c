@@ -26,8 +26,8 @@ static struct manifest_writer *write_statement(const struct sim_transfer *transf
             continue;
         uint8_t hashes[2][CHUNK_HASH_SIZE];
         assert(chunks == 2);
-        checksum128(file->bytes, CHUNK_SIZE, 0, hashes[0]);
-        checksum128(file->bytes + CHUNK_SIZE, file->size - CHUNK_SIZE, 0, hashes[1]);
+        checksum128(file->bytes, CHUNK_SIZE, hashes[0]);
+        checksum128(file->bytes + CHUNK_SIZE, file->size - CHUNK_SIZE, hashes[1]);
         manifest_writer_add_chunk_hashes(writer, hashes[0], 2);
     }
     return writer;

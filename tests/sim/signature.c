@@ -58,7 +58,9 @@ static void make(const struct signature_public *key, const void *bytes, size_t s
     memcpy(signature->bytes, "ED", 2);
     memcpy(signature->bytes + 2, key->key_id, SIGNATURE_KEY_ID_SIZE);
     memset(signature->bytes + 10, 0, SIGNATURE_SIZE - 10);
-    checksum128(bytes, size, checksum64(key->key, sizeof key->key), signature->bytes + 10);
+    checksum128(bytes, size, signature->bytes + 10);
+    for (size_t i = 0; i < sizeof key->key; i++)
+        signature->bytes[10 + i % CHECKSUM128_SIZE] ^= key->key[i];
 }
 
 void signature_sign(const struct signature_key *key, const void *bytes, size_t size, const char *trusted_comment,

@@ -31,11 +31,13 @@ def rule(holds, text):
 
 
 def plain_tag(header, symbol):
-    return xxhash.xxh3_128_intdigest(symbol, seed=xxhash.xxh3_64_intdigest(header)).to_bytes(16, "little")
+    covered = header + struct.pack("<Q", xxhash.xxh3_64_intdigest(symbol))
+    return xxhash.xxh3_128_intdigest(covered).to_bytes(16, "little")
 
 
-def block_hash(payload):
-    return xxhash.xxh3_64_intdigest(payload)
+def block_hash(payload, size):
+    symbols = [payload[at : at + size] for at in range(0, len(payload), size)]
+    return sum((2 * esi + 1) * xxhash.xxh3_64_intdigest(symbol) for esi, symbol in enumerate(symbols)) % (1 << 64)
 
 
 class Datagram:
@@ -220,7 +222,7 @@ class SpecReceiver:
         symbols[datagram.esi] = datagram.symbol
         if len(symbols) == datagram.k:
             payload = decode(datagram.k, symbols)
-            rule(block_hash(payload) == datagram.block_hash, "block hash")
+            rule(block_hash(payload, len(datagram.symbol)) == datagram.block_hash, "block hash")
             self.blocks[name] = None
             self.decoded += 1
             self.unpack(payload, datagram)

@@ -168,7 +168,7 @@ def block_datagrams(template, payload, sbn, **fields):
     payload = payload.ljust(k * size, b"\0")
     return [resealed(template[:80] + payload[esi * size : (esi + 1) * size], k=k, r=4, esi=esi, symbol_size=size,
                      depth=1, group_index=0, sbn=sbn, sequence=sbn * 256 + esi + 1,
-                     block_hash=spec.block_hash(payload), **fields)
+                     block_hash=spec.block_hash(payload, size), **fields)
             for esi in range(k)]
 
 

@@ -206,7 +206,7 @@ def test_the_worked_example_of_the_specification_says_what_its_text_says(tmp_pat
         datagram = spec.Datagram(example[f"datagram ESI {esi}, plain"])
         assert (datagram.k, datagram.r, datagram.esi, datagram.sbn, datagram.depth) == (2, 4, esi, 7, 1)
         assert datagram.symbol == symbols[esi]
-        assert datagram.block_hash == spec.block_hash(payload)
+        assert datagram.block_hash == spec.block_hash(payload, 64)
     ((kind, flags, body),) = spec.frames(payload)
     assert (kind, flags, body[:16], body[40:]) == (2, 3, bytes(range(0xA0, 0xB0)), b"hello, high side\n")
     key = example["signing key: key id, public key"]

@@ -76,7 +76,7 @@ static inline uint8_t *fixture_manifest_of_chain(const struct signature_key *key
             for (size_t chunk = 0; chunk < chunks; chunk++) {
                 size_t at = chunk * CHUNK_SIZE;
                 size_t part = files[i].size - at < CHUNK_SIZE ? (size_t)files[i].size - at : CHUNK_SIZE;
-                checksum128(files[i].bytes + at, part, 0, hashes + chunk * CHUNK_HASH_SIZE);
+                checksum128(files[i].bytes + at, part, hashes + chunk * CHUNK_HASH_SIZE);
             }
             manifest_writer_add_chunk_hashes(writer, hashes, chunks);
             free(hashes);

@@ -67,6 +67,7 @@ static inline enum datagram_drop push(struct world *world, struct datagram datag
     static uint8_t symbol[LIMIT_SYMBOL_SIZE];
     fill(symbol, datagram.sbn, datagram.esi);
     datagram.sequence = world->sequence++;
+    datagram.symbol_hash = datagram_symbol_hash(symbol, datagram.symbol_size);
     return gather_push(world->gather, &datagram, symbol, world->now_ns);
 }
 
@@ -82,6 +83,7 @@ static inline void expect_block(struct world *world, uint64_t sbn)
     assert_true(block->received >= block->source_symbols);
     assert_int_equal((uintptr_t)block->symbols % 64, 0);
     unsigned present = 0, source = 0;
+    uint64_t hash_sum = 0;
     for (unsigned esi = 0; esi < (unsigned)block->source_symbols + block->repair_symbols; esi++) {
         if (!block->present[esi])
             continue;
@@ -90,9 +92,12 @@ static inline void expect_block(struct world *world, uint64_t sbn)
         assert_memory_equal(block->symbols + (size_t)esi * block->symbol_size, expected, block->symbol_size);
         present++;
         source += esi < block->source_symbols;
+        if (esi < block->source_symbols)
+            hash_sum += datagram_hash_share((uint8_t)esi, datagram_symbol_hash(expected, block->symbol_size));
     }
     assert_int_equal(present, block->received);
     assert_int_equal(source, block->received_source);
+    assert_int_equal(hash_sum, block->hash_sum);
     gather_return(world->gather, block);
 }
 

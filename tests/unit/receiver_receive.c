@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/fec.h"
 #include "receiver/decode.h"
+#include "tests/datagrams.h"
 
 enum { SENDER = 0x00000001, K = 8, R = 4, SYMBOL = 1392, SIZE = DATAGRAM_HEADER_SIZE + SYMBOL, QUEUE = 64 };
 #define EPOCH UINT64_C(0x0000000100000001)
@@ -132,10 +133,10 @@ static void make_block(struct link *link, uint64_t sbn, uint8_t datagrams[K + R]
                                     .salt = 5,
                                     .sequence = link->sequence++,
                                     .sbn = sbn,
-                                    .block_hash = datagram_block_hash(symbols[0], sizeof symbols[0] * K)};
+                                    .block_hash = block_hash_of(symbols[0], K, SYMBOL)};
         datagram_write(datagrams[esi], &datagram);
         uint8_t *at = datagrams[esi] + DATAGRAM_HEADER_SIZE;
-        datagram_seal(datagrams[esi], symbols[esi], at, SYMBOL, link->key);
+        finish_datagram(datagrams[esi], symbols[esi], at, SYMBOL, link->key);
         if (link->key == NULL)
             memcpy(at, symbols[esi], SYMBOL);
     }

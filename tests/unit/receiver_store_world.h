@@ -15,12 +15,12 @@
 
 #include "common/durable.h"
 #include "common/statusfile.h"
-#include "proto/datagram.h"
 #include "proto/frame.h"
 #include "proto/message.h"
 #include "receiver/block.h"
 #include "receiver/progress.h"
 #include "receiver/store.h"
+#include "tests/datagrams.h"
 
 enum { SYMBOL_SIZE = 1024, SYMBOLS = 100, PAYLOAD = SYMBOL_SIZE * SYMBOLS, BIG = 13 << 20 };
 
@@ -57,7 +57,7 @@ static inline void send_block(void)
 {
     if (block == NULL)
         return;
-    block->block_hash = datagram_block_hash(block->symbols, PAYLOAD);
+    block->hash_sum = block->block_hash = block_hash_of(block->symbols, SYMBOLS, SYMBOL_SIZE);
     while (!queue_push(ready, block)) {
         doorbell_ring(bell);
         take_back();

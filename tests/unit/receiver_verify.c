@@ -190,7 +190,7 @@ static void add(struct partial_list *list, enum partial_kind kind, bool hashed, 
 {
     struct partial_entry entry = {.kind = kind, .hashed = hashed, .first = first, .end = end};
     if (hashed)
-        checksum128(content + first, end - first, 0, entry.hash);
+        checksum128(content + first, end - first, entry.hash);
     assert_true(partial_list_add(list, &entry));
 }
 

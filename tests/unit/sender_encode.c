@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "proto/datagram.h"
+#include "tests/datagrams.h"
 
 /* Multiplication in GF(2^8) by shifts, independent of any library. */
 static uint8_t multiply(uint8_t a, uint8_t b)
@@ -43,8 +43,11 @@ static void repair_follows_the_wire_formats_matrix(void **state)
         uint8_t *symbols = malloc((size_t)(k + r) * SYMBOL);
         for (int i = 0; i < k * SYMBOL; i++)
             symbols[i] = (uint8_t)rand();
-        uint64_t hash = encode_block(cache, symbols, k, r, SYMBOL);
-        assert_int_equal(hash, datagram_block_hash(symbols, (size_t)k * SYMBOL));
+        struct block block = {.symbols = symbols, .source_symbols = k, .repair_symbols = r, .symbol_size = SYMBOL};
+        encode_block(cache, &block);
+        assert_int_equal(block.block_hash, block_hash_of(symbols, k, SYMBOL));
+        for (unsigned esi = 0; esi < (unsigned)k + r; esi++)
+            assert_int_equal(block.symbol_hashes[esi], datagram_symbol_hash(symbols + (size_t)esi * SYMBOL, SYMBOL));
         for (int i = 0; i < r; i++)
             for (int at = 0; at < SYMBOL; at += 9) {
                 uint8_t sum = 0;

@@ -23,7 +23,11 @@ static int setup(void **state)
     (void)state;
     group_set_init(&set, DEPTH, K, R, SPAN_NS, BURST_NS);
     for (unsigned i = 0; i < sizeof blocks / sizeof *blocks; i++)
-        blocks[i] = (struct block){.source_symbols = K, .repair_symbols = R, .symbol_size = 64, .block_hash = i};
+        blocks[i] = (struct block){.source_symbols = K,
+                                   .repair_symbols = R,
+                                   .symbol_size = 64,
+                                   .block_hash = i,
+                                   .symbol_hashes = {[2] = i + 7}};
     next_sbn = 100;
     done_count = 0;
     return 0;
@@ -62,6 +66,7 @@ static unsigned send_all(void)
         assert_true(datagram.group_index < datagram.depth);
         assert_int_equal(datagram.esi, esi);
         assert_int_equal(datagram.block_hash, set.sending->blocks[index]->block_hash);
+        assert_int_equal(datagram.symbol_hash, set.sending->blocks[index]->symbol_hashes[esi]);
         count++;
     }
     return count;

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/linkkey.h"
+#include "tests/datagrams.h"
 
 enum { SYMBOL_SIZE = 96, SIZE = DATAGRAM_HEADER_SIZE + SYMBOL_SIZE };
 
@@ -41,7 +42,7 @@ static void make(uint8_t bytes[static SIZE], const struct datagram *datagram, st
     for (size_t i = 0; i < SYMBOL_SIZE; i++)
         bytes[DATAGRAM_HEADER_SIZE + i] = (uint8_t)i;
     datagram_write(bytes, datagram);
-    datagram_seal(bytes, bytes + DATAGRAM_HEADER_SIZE, bytes + DATAGRAM_HEADER_SIZE, SYMBOL_SIZE, key);
+    finish_datagram(bytes, bytes + DATAGRAM_HEADER_SIZE, bytes + DATAGRAM_HEADER_SIZE, SYMBOL_SIZE, key);
 }
 
 static bool accepted(const uint8_t *bytes, size_t size, struct linkkey *key)
@@ -68,6 +69,7 @@ static void what_was_written_is_read_back(void **state)
     make(bytes, &in, NULL);
     assert_int_equal(datagram_parse(bytes, SIZE, &out), DATAGRAM_OK);
     assert_int_equal(datagram_open(bytes, &out, NULL), DATAGRAM_OK);
+    assert_true(out.symbol_hash == datagram_symbol_hash(bytes + DATAGRAM_HEADER_SIZE, SYMBOL_SIZE));
 
     uint8_t again[DATAGRAM_HEADER_SIZE];
     datagram_write(again, &out);

@@ -17,11 +17,11 @@
 #include "common/fec.h"
 #include "common/linkkey.h"
 #include "common/signature.h"
-#include "proto/datagram.h"
 #include "proto/frame.h"
 #include "proto/manifest.h"
 #include "proto/message.h"
 #include "proto/signed.h"
+#include "tests/datagrams.h"
 
 enum { K = 2, R = 4, SYMBOL_SIZE = 64, DATAGRAM_SIZE = DATAGRAM_HEADER_SIZE + SYMBOL_SIZE, DUMPS_MAX = 16 };
 
@@ -85,7 +85,7 @@ static void dump_datagram(const char *title, const struct datagram *datagram, co
 
     memcpy(bytes + DATAGRAM_HEADER_SIZE, symbol, SYMBOL_SIZE);
     datagram_write(bytes, datagram);
-    datagram_seal(bytes, symbol, bytes + DATAGRAM_HEADER_SIZE, SYMBOL_SIZE, key);
+    finish_datagram(bytes, symbol, bytes + DATAGRAM_HEADER_SIZE, SYMBOL_SIZE, key);
     dump(title, bytes, sizeof bytes);
 }
 
@@ -122,7 +122,7 @@ static void dump_block(const struct signature_key *key)
         .salt = UINT64_C(0x0123456789abcdef),
         .sequence = 1,
         .sbn = 7,
-        .block_hash = datagram_block_hash(payload, sizeof payload),
+        .block_hash = block_hash_of(payload, K, SYMBOL_SIZE),
     };
     dump_datagram("datagram ESI 0, plain", &datagram, payload, NULL);
     datagram.sequence = 3;
