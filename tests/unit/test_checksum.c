@@ -7,6 +7,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 /* Published by the XXH3 specification and printed by `xxhsum -H3` and `xxhsum -H2`. */
 static void known_answers_hold(void **state)
@@ -55,12 +59,59 @@ static void any_bit_changes_the_result(void **state)
     }
 }
 
+#ifdef __x86_64__
+/* Of XINUSE (Intel SDM 1, 13.6): upper halves of the YMM and ZMM registers that are not in their first state. */
+enum { UPPER_YMM = 1 << 2, UPPER_ZMM = 1 << 6 };
+
+__attribute__((target("xsave,xsavec"))) static unsigned upper_halves_in_use(void)
+{
+    return (unsigned)_xgetbv(1) & (UPPER_YMM | UPPER_ZMM);
+}
+
+/* Not of a function for AVX, behind which the compiler clears them. */
+static void use_upper_halves(const uint8_t *bytes)
+{
+    __asm__ volatile("vmovdqu (%0), %%ymm3" ::"r"(bytes) : "xmm3", "memory");
+}
+
+/* Else SSE code behind a hash waits for hundreds of cycles. */
+static void the_upper_halves_of_registers_are_clear_behind_each_call(void **state)
+{
+    (void)state;
+    enum { SIZE = 4096 };
+    uint8_t bytes[SIZE], out[CHECKSUM128_SIZE];
+    memset(bytes, 0xa5, sizeof bytes);
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (!__builtin_cpu_supports("avx") || __get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax >> 2 & 1) == 0)
+        skip();
+    struct checksum *checksum = checksum_create();
+    for (int call = 0; call < 4; call++) {
+        use_upper_halves(bytes);
+        if (call == 0)
+            (void)checksum64(bytes, SIZE);
+        else if (call == 1)
+            checksum128(bytes, SIZE, out);
+        else if (call == 2)
+            checksum_update(checksum, bytes, SIZE);
+        else
+            checksum_final(checksum, out);
+        assert_int_equal(upper_halves_in_use(), 0);
+    }
+    use_upper_halves(bytes);
+    assert_int_not_equal(upper_halves_in_use(), 0); /* the test sees them */
+    checksum_destroy(checksum);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers_hold),
         cmocka_unit_test(streaming_equals_one_call_for_any_cut),
         cmocka_unit_test(any_bit_changes_the_result),
+#ifdef __x86_64__
+        cmocka_unit_test(the_upper_halves_of_registers_are_clear_behind_each_call),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
