@@ -41,7 +41,7 @@ struct datagram {
     uint64_t sbn;         /* per epoch and lane */
     uint64_t repeat_of;   /* 0 = fresh, else sequence number of the one transfer that the block repeats */
     uint64_t block_hash;  /* of the decoded payload: the sum of datagram_hash_share() over its symbols */
-    uint64_t symbol_hash; /* datagram_symbol_hash() of the symbol; not on the wire */
+    uint64_t symbol_hash; /* datagram_symbol_hash() of the symbol; not on the wire: datagram_parse() leaves it 0 */
 };
 
 /* Why a datagram, or what it led to, was dropped. The names are the keys of `link.drops` in the status file. */

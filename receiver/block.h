@@ -20,9 +20,9 @@ struct block {
     uint8_t source_symbols, repair_symbols; /* k, r */
     uint16_t symbol_size;
     uint64_t epoch, sbn, repeat_of, block_hash;
-    uint64_t hash_sum;                                         /* of the source symbols held: datagram_hash_share() */
-    uint8_t received;                                          /* distinct symbols held */
-    uint8_t received_source;                                   /* of these, source symbols */
+    uint64_t hash_sum;       /* of the source symbols held, as they came: datagram_hash_share() */
+    uint8_t received;        /* distinct symbols held */
+    uint8_t received_source; /* of these, source symbols */
     bool present[LIMIT_SOURCE_SYMBOLS + LIMIT_REPAIR_SYMBOLS]; /* by ESI */
     uint8_t *symbols; /* (k + r) * symbol_size bytes: the payload is the first k * symbol_size of them, contiguous once
                          decoded */

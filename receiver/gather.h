@@ -125,7 +125,7 @@ void gather_export_symbols(const struct gather *gather,
 bool gather_state_is_sane(const struct gather_state *state);
 /* Before the first datagram. */
 void gather_import(struct gather *gather, const struct gather_state *state, uint64_t now_ns);
-/* gather_push() of a datagram that the run before took and counted already. */
+/* gather_push() of a datagram that the run before took and counted already; its symbol_hash is made here. */
 enum datagram_drop gather_import_symbol(struct gather *gather, const struct datagram *datagram, const uint8_t *symbol,
                                         uint64_t now_ns);
 

@@ -49,7 +49,8 @@ unsigned train_limit(uint16_t symbol_size);
  * time.
  */
 bool train_begin(struct train_yard *yard, uint16_t symbol_size, bool lossy, unsigned *under_way);
-/* Adds a datagram; `symbol` must stay until the train has left, unless there is a link key. */
+/* Adds a datagram; `symbol` must stay until the train has left, unless there is a link key. Without one the tag is made
+ * from datagram->symbol_hash, and `symbol` is not read here. */
 void train_add(struct train_yard *yard, const struct datagram *datagram, const uint8_t *symbol);
 /* Hands the train to the socket. */
 void train_go(struct train_yard *yard);

@@ -2,10 +2,9 @@
 /*
  * The receiver's stages, each alone and in one thread, on the daemon's own modules:
  *
- *     receiver_stages receive -m MTU -b BYTES -a ADDRESS:PORT    GRO buffers, tags, gathering into blocks, of
- * sender_stages send receiver_stages decode -m MTU -b BYTES [-e MISSING]        repair of MISSING source symbols a
- * block, block hash receiver_stages store -m MTU -b BYTES -f FILE              SHA-256, XXH3-128 of each chunk,
- * io_uring writes
+ *     receive -m MTU -b BYTES -a ADDRESS:PORT    GRO buffers, tags, gathering into blocks, of "sender_stages send"
+ *     decode -m MTU -b BYTES -e MISSING          repair of MISSING source symbols a block, and their hashes
+ *     store -m MTU -b BYTES -f FILE              SHA-256, XXH3-128 of each chunk, io_uring writes
  *
  * Prints one JSON line: the payload bytes, and the CPU seconds that this process has spent on them; "receive" another
  * one when it listens. All but it work on blocks that were long not touched.

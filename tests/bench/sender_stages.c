@@ -2,10 +2,9 @@
 /*
  * The sender's stages, each alone and in one thread, on the daemon's own modules:
  *
- *     sender_stages read -m MTU -f FILE                  io_uring reads into blocks, SHA-256, XXH3-128 of each chunk
- *     sender_stages encode -m MTU -b BYTES               repair symbols and block hash of blocks that were long not
- * touched sender_stages send -m MTU -b BYTES -a ADDRESS:PORT -r RATE    headers, tags, trains; receiver_stages takes
- * them
+ *     read -m MTU -f FILE                              io_uring reads into blocks, SHA-256, XXH3-128 of each chunk
+ *     encode -m MTU -b BYTES                           repair symbols and hashes of blocks that were long not touched
+ *     send -m MTU -b BYTES -a ADDRESS:PORT -r RATE     headers, tags, trains; "receiver_stages receive" takes them
  *
  * Prints one JSON line: the payload bytes, and the CPU seconds that this process has spent on them.
  */

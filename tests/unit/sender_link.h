@@ -11,11 +11,11 @@
 
 #include "common/clock.h"
 #include "common/doorbell.h"
-#include "proto/datagram.h"
 #include "proto/frame.h"
 #include "proto/message.h"
 #include "proto/signed.h"
 #include "sender/pipeline.h"
+#include "tests/datagrams.h"
 #include "tests/unit/sender_scratch.h"
 
 /* A sender's data plane, one item to send, and the other end of its link: what came, in which blocks. */
@@ -214,10 +214,11 @@ static bool is_whole(const struct seen_block *block, unsigned k)
     return true;
 }
 
-static void take_datagram(struct fixture *fixture, const uint8_t *bytes, size_t size)
+static void take_datagram(struct fixture *fixture, uint8_t *bytes, size_t size)
 {
     struct datagram datagram;
     assert_int_equal(datagram_parse(bytes, size, &datagram), DATAGRAM_OK);
+    assert_int_equal(datagram_open(bytes, &datagram, NULL), DATAGRAM_OK);
     assert_true(datagram.sbn < BLOCKS);
     struct seen_block *block = &fixture->blocks[datagram.sbn];
     if (datagram.esi >= datagram.source_symbols || block->parsed)
@@ -230,6 +231,7 @@ static void take_datagram(struct fixture *fixture, const uint8_t *bytes, size_t 
     block->got[datagram.esi / 64] |= UINT64_C(1) << datagram.esi % 64;
     if (!is_whole(block, datagram.source_symbols))
         return;
+    assert_int_equal(block_hash_of(block->payload, datagram.source_symbols, datagram.symbol_size), datagram.block_hash);
     block->parsed = true;
     take_payload(fixture, block->payload, payload_size, datagram.repeat_of);
     free(block->payload);

@@ -67,8 +67,12 @@ static unsigned send_train(int refusal, uint64_t now_ns)
     train_retry(yard, now_ns);
     assert_true(train_begin(yard, SYMBOL_SIZE, false, &under_way));
     for (uint8_t i = 0; i < DATAGRAMS; i++) {
-        const struct datagram datagram = {
-            .source_symbols = 10, .repair_symbols = 4, .esi = i, .symbol_size = SYMBOL_SIZE, .depth = 1};
+        const struct datagram datagram = {.source_symbols = 10,
+                                          .repair_symbols = 4,
+                                          .esi = i,
+                                          .symbol_size = SYMBOL_SIZE,
+                                          .depth = 1,
+                                          .symbol_hash = datagram_symbol_hash(symbol, SYMBOL_SIZE)};
         train_add(yard, &datagram, symbol);
     }
     train_go(yard);
