@@ -15,7 +15,6 @@ static void recover(struct fec_cache *cache, struct block *block)
     const struct fec *fec = fec_cache_get(cache, block->source_symbols, block->repair_symbols);
     bool recovered = fec_recover(fec, block->symbol_size, symbols, block->present);
     assert(recovered);
-    (void)recovered;
     for (unsigned esi = 0; esi < block->source_symbols; esi++)
         if (!block->present[esi])
             block->hash_sum +=

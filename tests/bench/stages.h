@@ -55,6 +55,8 @@ static inline bool stages_parse(int argc, char **argv, struct stages_options *op
     }
     options->symbol_size = datagram_symbol_size_for_mtu((uint32_t)mtu, false);
     bool needs_file = strcmp(options->stage, "read") == 0 || strcmp(options->stage, "store") == 0;
+    if (strcmp(options->stage, "decode") == 0 && options->missing == 0)
+        return false;
     return options->symbol_size > 0 && options->missing <= STAGES_REPAIR && (!needs_file || options->file != NULL);
 }
 

@@ -43,11 +43,7 @@ static struct block make_block(uint8_t k, uint8_t r)
 /* What the gather has summed up when the symbols have arrived as they are now. */
 static enum decode_result decode(struct fec_cache *cache, struct block *block)
 {
-    block->hash_sum = 0;
-    for (uint8_t esi = 0; esi < block->source_symbols; esi++)
-        if (block->present[esi])
-            block->hash_sum +=
-                datagram_hash_share(esi, datagram_symbol_hash(block->symbols + (size_t)esi * SYMBOL, SYMBOL));
+    block->hash_sum = hash_sum_of(block->symbols, block->present, block->source_symbols, SYMBOL);
     return decode_block(cache, block);
 }
 
