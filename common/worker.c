@@ -20,7 +20,7 @@ enum { NAME_SIZE = 16 }; /* pthread_setname_np(3) */
 
 struct worker {
     pthread_t thread;
-    bool punctual;
+    int nice;      /* 0: that of its starter */
     sem_t limited; /* posted when the thread has given up what its process gives up */
     char name[NAME_SIZE];
     void (*run)(void *context);
@@ -31,8 +31,8 @@ static void *enter(void *argument)
 {
     struct worker *worker = argument;
     (void)pthread_setname_np(pthread_self(), worker->name);
-    if (worker->punctual) /* of this thread only: setpriority(2), "C library/kernel differences" */
-        (void)setpriority(PRIO_PROCESS, 0, WORKER_NICE);
+    if (worker->nice != 0) /* of this thread only: setpriority(2), "C library/kernel differences" */
+        (void)setpriority(PRIO_PROCESS, 0, worker->nice);
     sandbox_limit_thread();
     sem_post(&worker->limited);
     worker->run(worker->context);
@@ -48,15 +48,14 @@ static void fill_blocked(sigset_t *set)
         sigdelset(set, faults[i]);
 }
 
-static enum status start(const char *name, bool punctual, void (*run)(void *context), void *context,
-                         struct worker **worker)
+static enum status start(const char *name, int nice, void (*run)(void *context), void *context, struct worker **worker)
 {
     *worker = NULL;
     struct worker *made = calloc(1, sizeof *made);
     if (made == NULL)
         return STATUS_SYSTEM;
     snprintf(made->name, sizeof made->name, "%s", name);
-    made->punctual = punctual;
+    made->nice = nice;
     made->run = run;
     made->context = context;
     /* A thread inherits the mask of its maker: blocked around the creation, there is no moment without it. */
@@ -84,12 +83,13 @@ static enum status start(const char *name, bool punctual, void (*run)(void *cont
 
 enum status worker_start(const char *name, void (*run)(void *context), void *context, struct worker **worker)
 {
-    return start(name, false, run, context, worker);
+    return start(name, 0, run, context, worker);
 }
 
-enum status worker_start_punctual(const char *name, void (*run)(void *context), void *context, struct worker **worker)
+enum status worker_start_nice(const char *name, enum worker_nice nice, void (*run)(void *context), void *context,
+                              struct worker **worker)
 {
-    return start(name, true, run, context, worker);
+    return start(name, nice, run, context, worker);
 }
 
 void worker_pin(struct worker *worker, const struct cpus *cpus, unsigned index)

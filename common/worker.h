@@ -12,12 +12,15 @@ struct worker;
 MUST_CHECK enum status worker_start(const char *name, void (*run)(void *context), void *context,
                                     struct worker **worker);
 /*
- * The same for a thread that is of little use when it comes late, and sleeps much: it has the nice value WORKER_NICE
- * where the process may give it (CAP_SYS_NICE, or RLIMIT_NICE: LimitNICE= of a unit).
+ * The same with a nice value, where its starter may give it (CAP_SYS_NICE, which only the main thread has, up to the
+ * seal; or RLIMIT_NICE: LimitNICE= of a unit).
  */
-enum { WORKER_NICE = -10 };
-MUST_CHECK enum status worker_start_punctual(const char *name, void (*run)(void *context), void *context,
-                                             struct worker **worker);
+enum worker_nice {
+    WORKER_PUNCTUAL = -10, /* of little use when it comes late, and sleeps much */
+    WORKER_EARLY = -5,     /* what others have filled is used until it has been there */
+};
+MUST_CHECK enum status worker_start_nice(const char *name, enum worker_nice nice, void (*run)(void *context),
+                                         void *context, struct worker **worker);
 /*
  * Binds the thread to its CPU, cpus_of(cpus, index), if there is one; cpus may be NULL. Where that can't be it stays
  * free, and a warning says so.

@@ -62,6 +62,7 @@ struct job {
 
 struct hasher {
     struct hasher_setup setup;
+    struct writer *writer;
     struct worker *worker;
     struct doorbell *work_bell;
     struct queue *work, *results; /* struct job */
@@ -204,12 +205,17 @@ struct hasher *hasher_create(const struct hasher_setup *setup)
     if (hasher == NULL)
         return NULL;
     hasher->setup = *setup;
-    if (!allocate(hasher) || worker_start("hash", run, hasher, &hasher->worker) != STATUS_OK) {
+    if (!allocate(hasher) || worker_start_nice("hash", WORKER_EARLY, run, hasher, &hasher->worker) != STATUS_OK) {
         hasher_destroy(hasher);
         return NULL;
     }
     worker_pin(hasher->worker, setup->cpus, setup->cpu_index);
     return hasher;
+}
+
+void hasher_set_writer(struct hasher *hasher, struct writer *writer)
+{
+    hasher->writer = writer;
 }
 
 void hasher_destroy(struct hasher *hasher)
@@ -263,7 +269,7 @@ static void release_state(struct hasher *hasher, struct state *state)
     state->artifact->digest = NULL;
     state->artifact = NULL;
     if (state->held)
-        writer_unhold(hasher->setup.writer, state->assembly);
+        writer_unhold(hasher->writer, state->assembly);
     state->held = false;
     free_if_unused(hasher, state);
 }
@@ -332,7 +338,7 @@ static bool post(struct hasher *hasher, struct state *state, struct writer_block
     } else {
         hasher->reads++;
     }
-    writer_hold(hasher->setup.writer, job->assembly);
+    writer_hold(hasher->writer, job->assembly);
     bool pushed = queue_push(hasher->work, job);
     assert(pushed);
     (void)pushed;
@@ -343,7 +349,7 @@ static bool post(struct hasher *hasher, struct state *state, struct writer_block
 /* Notes a range that came ahead. False when there is no room for it. */
 static bool add_range(struct hasher *hasher, struct state *state, uint64_t first, uint64_t end)
 {
-    uint64_t ticket = writer_ticket(hasher->setup.writer);
+    uint64_t ticket = writer_ticket(hasher->writer);
     struct range **link = &state->ranges;
     while (*link != NULL && (*link)->end < first)
         link = &(*link)->next;
@@ -369,7 +375,7 @@ static bool add_range(struct hasher *hasher, struct state *state, uint64_t first
 static void read_back(struct hasher *hasher, struct state *state)
 {
     while (state->ranges != NULL && state->ranges->first == state->artifact->hashed && hasher->reads < READS &&
-           writer_has_passed(hasher->setup.writer, state->ranges->ticket)) {
+           writer_has_passed(hasher->writer, state->ranges->ticket)) {
         struct range *range = state->ranges;
         uint64_t size = range->end - range->first;
         uint32_t piece = size < READ_BYTES ? (uint32_t)size : READ_BYTES;
@@ -440,7 +446,7 @@ void hasher_finish(struct hasher *hasher, struct assembly *assembly)
             continue;
         }
         state->held = true;
-        writer_hold(hasher->setup.writer, assembly);
+        writer_hold(hasher->writer, assembly);
     }
 }
 
@@ -478,7 +484,7 @@ static void take_result(struct hasher *hasher, struct job *job)
     hasher->under_way--;
     if (job->block != NULL) {
         hasher->held -= job->size;
-        writer_unuse(hasher->setup.writer, job->block);
+        writer_unuse(hasher->writer, job->block);
     } else {
         hasher->reads--;
     }
@@ -492,7 +498,7 @@ static void take_result(struct hasher *hasher, struct job *job)
     }
     job->next = hasher->free_jobs;
     hasher->free_jobs = job;
-    writer_unhold(hasher->setup.writer, assembly);
+    writer_unhold(hasher->writer, assembly);
 }
 
 void hasher_settle(struct hasher *hasher)

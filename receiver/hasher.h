@@ -16,8 +16,9 @@
  * SHA-256 of artifacts while they arrive, on a thread of its own that goes through each artifact from its start. What
  * continues the hashed part is taken from the memory of its block, which is held until then. What is ahead of it,
  * because several lanes carry one artifact or because the thread is behind, is read back once it was written. A bounded
- * number of artifacts is hashed at a time; whichever has to stop is read by the verifier. All calls from one thread,
- * the store's; the digest of an artifact in state PUBLISHING belongs to the publish stage.
+ * number of artifacts is hashed at a time; whichever has to stop is read by the verifier. It comes before the threads
+ * that bring it work, because what waits for it holds the memory that they need. All calls but the first two from one
+ * thread, the store's; the digest of an artifact in state PUBLISHING belongs to the publish stage.
  */
 struct hasher;
 
@@ -28,15 +29,16 @@ enum { HASHER_STATES = 1024 };
 
 struct hasher_setup {
     const struct intake *intake; /* borrowed, as all here */
-    struct writer *writer;
-    struct doorbell *bell;   /* rung when hasher_settle() has something to do */
-    size_t memory;           /* bytes of blocks that are held for hashing; what comes beyond is read back */
-    const struct cpus *cpus; /* the thread's is that of number `cpu_index`; NULL: none */
+    struct doorbell *bell;       /* rung when hasher_settle() has something to do */
+    size_t memory;               /* bytes of blocks that are held for hashing; what comes beyond is read back */
+    const struct cpus *cpus;     /* the thread's is that of number `cpu_index`; NULL: none */
     unsigned cpu_index;
 };
 
-/* NULL, logged, when there is no memory or no thread. */
+/* NULL when there is no memory or no thread. In the main thread, as it gives a nice value. */
 struct hasher *hasher_create(const struct hasher_setup *setup);
+/* Borrowed; before the first call below. */
+void hasher_set_writer(struct hasher *hasher, struct writer *writer);
 void hasher_destroy(struct hasher *hasher); /* nothing may be under way; NULL allowed */
 
 /* Takes bytes that were just given to the writer and counted as held; they lie in the memory of `block`. */

@@ -480,7 +480,7 @@ enum status receive_create(const struct receive_setup *setup, struct receive **r
 
 enum status receive_start(struct receive *receive)
 {
-    enum status status = worker_start_punctual(receive->name, run, receive, &receive->worker);
+    enum status status = worker_start_nice(receive->name, WORKER_PUNCTUAL, run, receive, &receive->worker);
     if (status != STATUS_OK) {
         log_error("lane %u: a thread can't be started: %s", receive->lane, strerror(errno));
         return status;

@@ -20,6 +20,7 @@
 #include "receiver/checkpoint.h"
 #include "receiver/decode.h"
 #include "receiver/errand.h"
+#include "receiver/hasher.h"
 #include "receiver/intake.h"
 #include "receiver/policy.h"
 #include "receiver/progress.h"
@@ -67,9 +68,8 @@ struct store {
     enum config_tickets tickets;
     struct room_limits limits;
     struct bounds bounds;
-    size_t hash_memory;
+    struct hasher *hasher;
     struct store_lane lanes[LIMIT_LANES];
-    const struct cpus *cpus;
     unsigned lane_count;
     struct io_uring ring;
     bool bell_is_polled;
@@ -285,9 +285,7 @@ static enum status set_up(struct store *store)
                                     .limits = store->limits,
                                     .bounds = store->bounds,
                                     .lane_count = store->lane_count,
-                                    .cpus = store->cpus,
-                                    .hash_memory = store->hash_memory,
-                                    .bell = store->bell,
+                                    .hasher = store->hasher,
                                     .ring = &store->ring,
                                     .release = release,
                                     .wait = wait_for_writes,
@@ -339,6 +337,7 @@ static void run(void *context)
 
 static void destroy(struct store *store)
 {
+    hasher_destroy(store->hasher);
     fec_cache_destroy(store->codes);
     mailbox_destroy(store->results);
     mailbox_destroy(store->requests);
@@ -390,12 +389,10 @@ enum status store_start(const struct config *config, const struct trust *trust, 
     store->state_directory = config->state;
     store->ledger = ledger;
     store->tickets = config->tickets;
-    store->cpus = &config->cpus;
     store->limits = (struct room_limits){.staging = config->staging == 0 ? UINT64_MAX : config->staging,
                                          .reserve = config->reserve,
                                          .max_open = config->max_open == 0 ? CATALOG_OPEN : config->max_open};
     store->bounds = config->bounds.size == 0 ? bounds_none : config->bounds;
-    store->hash_memory = (size_t)config->memory / HASH_SHARE;
     store->audit = audit;
     memcpy(store->lanes, lanes, lane_count * sizeof *lanes);
     store->lane_count = lane_count;
@@ -410,8 +407,14 @@ enum status store_start(const struct config *config, const struct trust *trust, 
         store->checkpoints = mailbox_create(bell);
         store->report = report_create(store->intake.path);
         store->codes = fec_cache_create();
+        const struct hasher_setup hasher = {.intake = &store->intake,
+                                            .bell = bell,
+                                            .memory = (size_t)config->memory / HASH_SHARE,
+                                            .cpus = &config->cpus,
+                                            .cpu_index = lane_count + 1};
+        store->hasher = hasher_create(&hasher);
         if (store->results == NULL || store->requests == NULL || store->checkpoints == NULL || store->report == NULL ||
-            store->codes == NULL) {
+            store->codes == NULL || store->hasher == NULL) {
             log_error("the store stage can't be set up: %s", strerror(ENOMEM));
             status = status_from_errno(ENOMEM);
         }

@@ -209,13 +209,8 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
                                         .announced = announced_create(setup->state_directory, setup->trust,
                                                                       setup->policies, setup->audit, setup->publish)};
     transfers->writer = writer_create(&writer);
-    struct hasher_setup hasher = {.intake = setup->intake,
-                                  .writer = transfers->writer,
-                                  .bell = setup->bell,
-                                  .memory = setup->hash_memory,
-                                  .cpus = setup->cpus,
-                                  .cpu_index = setup->lane_count + 1};
-    transfers->hasher = transfers->writer == NULL ? NULL : hasher_create(&hasher);
+    transfers->hasher = setup->hasher;
+    hasher_set_writer(setup->hasher, transfers->writer);
     struct keeper_setup keeper = {.checkpoint = setup->checkpoint,
                                   .writer = transfers->writer,
                                   .catalog = transfers->catalog,
@@ -224,8 +219,7 @@ struct transfers *transfers_create(const struct transfers_setup *setup)
                                   .context = transfers};
     transfers->keeper = keeper_create(&keeper);
     if (transfers->catalog == NULL || transfers->senders == NULL || transfers->frames.announced == NULL ||
-        transfers->writer == NULL || transfers->hasher == NULL || transfers->keeper == NULL ||
-        load_ledger(transfers) != STATUS_OK) {
+        transfers->writer == NULL || transfers->keeper == NULL || load_ledger(transfers) != STATUS_OK) {
         log_error("the store stage can't be set up: %s", strerror(errno));
         transfers_destroy(transfers);
         return NULL;
@@ -268,7 +262,6 @@ void transfers_destroy(struct transfers *transfers)
     renumber_destroy(transfers->renumber);
     senders_destroy(transfers->senders);
     writer_destroy(transfers->writer);
-    hasher_destroy(transfers->hasher);
     keeper_destroy(transfers->keeper);
     free(transfers);
 }

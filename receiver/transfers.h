@@ -26,6 +26,7 @@
  */
 struct transfers;
 struct errand; /* errand.h */
+struct hasher; /* hasher.h */
 
 struct transfers_setup {
     const struct trust *trust;
@@ -41,9 +42,7 @@ struct transfers_setup {
     struct room_limits limits;
     struct bounds bounds;
     unsigned lane_count;
-    size_t hash_memory;      /* bytes of blocks that may be held for hashing */
-    const struct cpus *cpus; /* the hash thread's is that of number `lane_count` + 1 */
-    struct doorbell *bell;   /* the thread's */
+    struct hasher *hasher;
     struct io_uring *ring;
     void (*release)(void *context, struct writer_block *block); /* see writer.h */
     void (*wait)(void *context);

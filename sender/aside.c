@@ -34,7 +34,7 @@ uint8_t *aside_scratch(struct aside *aside, enum schedule_class class)
 
 static bool has_room(const struct aside *aside, const struct fetch *fetch)
 {
-    return aside->count < READS && fetch_has_room(fetch);
+    return aside->count < READS && fetch_has_room(fetch, false);
 }
 
 static void start(struct aside *aside, struct fetch *fetch, const struct fetch_piece *piece)

@@ -18,6 +18,7 @@ struct block {
     /* Filled by the read stage. */
     unsigned lane;
     unsigned pending;   /* reads that have not landed */
+    unsigned unhashed;  /* reads whose bytes are not hashed yet: the block may be sent, and not be filled again */
     uint64_t repeat_of; /* 0, or the sequence number of the one transfer that it sends again */
     bool ends_group;    /* nothing urgent follows: what is interleaved with it must not grow further */
     uint8_t source_symbols, repair_symbols;

@@ -11,8 +11,11 @@
 #include "proto/limits.h"
 
 enum {
-    SLOTS = 64 + FETCH_PARTS_MAX,
+    SLOTS = 1024,              /* of usual pieces: two groups at 10 Gbit/s */
+    FILES = 64,                /* descriptors that wait to be closed */
+    BYTES_AHEAD = 8 << 20,     /* enough for as long as another thread may have the processor */
     BYTES_UNDER_WAY = 1 << 20, /* half of a usual L2 cache, and enough to keep a disk busy with its own read-ahead */
+    ENTRIES = 128,             /* of the submission queue */
     BELL = SLOTS,              /* user data of the poll on the bell */
 };
 
@@ -29,7 +32,9 @@ struct fetch {
     struct doorbell *bell;
     bool bell_watched;
     unsigned first, count; /* slots in use, a ring */
-    size_t bytes;
+    unsigned landed;       /* of these, the first ones that fetch_land() has returned */
+    unsigned files;        /* pieces that are the last of theirs */
+    size_t bytes, reading; /* in all of them; in those that have not landed */
     struct slot slots[SLOTS];
 };
 
@@ -39,7 +44,7 @@ enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
     struct fetch *made = calloc(1, sizeof *made);
     assert(made != NULL);
     made->bell = bell;
-    enum status status = ring_open(SLOTS + 1, 2 * (SLOTS + 1), RING_READS, &made->ring);
+    enum status status = ring_open(ENTRIES, 2 * SLOTS, RING_READS, &made->ring);
     if (status != STATUS_OK) {
         free(made);
         return status;
@@ -48,9 +53,10 @@ enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
     return STATUS_OK;
 }
 
-bool fetch_has_room(const struct fetch *fetch)
+bool fetch_has_room(const struct fetch *fetch, bool ahead)
 {
-    return fetch->count <= SLOTS - FETCH_PARTS_MAX && fetch->bytes < BYTES_UNDER_WAY;
+    return fetch->count <= SLOTS - FETCH_PARTS_MAX && fetch->files < FILES &&
+           (ahead ? fetch->reading < BYTES_AHEAD : fetch->bytes < BYTES_UNDER_WAY);
 }
 
 bool fetch_is_empty(const struct fetch *fetch)
@@ -74,7 +80,9 @@ void fetch_start(struct fetch *fetch, const struct fetch_piece *piece)
     fetch->slots[index] = (struct slot){.piece = *piece};
     fetch->slots[index].piece.error = 0;
     fetch->count++;
+    fetch->files += piece->last;
     fetch->bytes += piece->size;
+    fetch->reading += piece->size;
     start(fetch, index);
 }
 
@@ -117,23 +125,36 @@ static void reap(struct fetch *fetch)
     }
 }
 
-const struct fetch_piece *fetch_peek(struct fetch *fetch)
+const struct fetch_piece *fetch_land(struct fetch *fetch)
 {
-    if (fetch->count == 0)
+    if (fetch->landed == fetch->count)
         return NULL;
-    struct slot *slot = &fetch->slots[fetch->first];
+    struct slot *slot = &fetch->slots[(fetch->first + fetch->landed) % SLOTS];
     if (!slot->landed) {
-        fetch_submit(fetch);
+        /* Completions of the kernel's workers come only when they are asked for. */
+        io_uring_submit_and_get_events(&fetch->ring);
         reap(fetch);
     }
-    return slot->landed ? &slot->piece : NULL;
+    if (!slot->landed)
+        return NULL;
+    fetch->landed++;
+    fetch->reading -= slot->piece.size;
+    return &slot->piece;
+}
+
+const struct fetch_piece *fetch_peek(const struct fetch *fetch)
+{
+    return fetch->landed > 0 ? &fetch->slots[fetch->first].piece : NULL;
 }
 
 void fetch_release(struct fetch *fetch)
 {
-    assert(fetch->count > 0 && fetch->slots[fetch->first].landed);
-    fetch->bytes -= fetch->slots[fetch->first].piece.size;
+    assert(fetch->landed > 0);
+    const struct fetch_piece *piece = &fetch->slots[fetch->first].piece;
+    fetch->files -= piece->last;
+    fetch->bytes -= piece->size;
     fetch->first = (fetch->first + 1) % SLOTS;
+    fetch->landed--;
     fetch->count--;
 }
 
@@ -153,12 +174,9 @@ void fetch_destroy(struct fetch *fetch)
 {
     if (fetch == NULL)
         return;
-    while (fetch->count > 0) {
-        if (fetch_peek(fetch) != NULL)
-            fetch_release(fetch);
-        else
+    while (fetch->landed < fetch->count)
+        if (fetch_land(fetch) == NULL)
             ring_wait(&fetch->ring, clock_monotonic_ns(), UINT64_MAX);
-    }
     ring_close(&fetch->ring);
     free(fetch);
 }

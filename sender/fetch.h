@@ -11,7 +11,7 @@
 
 /*
  * Reads of artifacts under way in one io_uring: started ahead in the order of packing, across files and blocks, and
- * taken in that same order. One thread.
+ * handled in that same order, twice: as soon as they have landed, and later, when their bytes are hashed. One thread.
  */
 struct fetch;
 
@@ -38,14 +38,18 @@ MUST_CHECK enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
 /* Waits for what is under way. */
 void fetch_destroy(struct fetch *fetch);
 
-/* Whether another read, in up to FETCH_PARTS_MAX pieces, may be started: bounded in number, and in bytes so that they
- * are still in the cache when they are hashed. */
-bool fetch_has_room(const struct fetch *fetch);
+/*
+ * Whether another read, in up to FETCH_PARTS_MAX pieces, may be started: bounded in number, and in bytes, so that they
+ * are still in the cache when they are taken. `ahead`: the latter counts only until they have landed.
+ */
+bool fetch_has_room(const struct fetch *fetch, bool ahead);
 void fetch_start(struct fetch *fetch, const struct fetch_piece *piece);
 /* Hands the reads to the kernel; call before closing any descriptor. */
 void fetch_submit(struct fetch *fetch);
-/* The oldest piece if it has landed, else NULL; valid until fetch_release(). */
-const struct fetch_piece *fetch_peek(struct fetch *fetch);
+/* The next piece in order if it has landed, each once, else NULL; valid until it is released. */
+const struct fetch_piece *fetch_land(struct fetch *fetch);
+/* The oldest piece if fetch_land() has returned it, else NULL; valid until fetch_release(). */
+const struct fetch_piece *fetch_peek(const struct fetch *fetch);
 void fetch_release(struct fetch *fetch);
 bool fetch_is_empty(const struct fetch *fetch);
 /* Sleeps until a read completes, the bell (armed by the caller) rings or the deadline is over. */

@@ -5,10 +5,13 @@
 
 #include "proto/datagram.h"
 
-void packing_init(struct packing *packing, const struct config *config, struct lane *const *lanes)
+void packing_init(struct packing *packing, const struct config *config, struct lane *const *lanes,
+                  uint64_t group_span_ns)
 {
-    *packing = (struct packing){
-        .config = config, .lanes = lanes, .capacity = (size_t)config->source_symbols * config->symbol_size};
+    *packing = (struct packing){.config = config,
+                                .lanes = lanes,
+                                .capacity = (size_t)config->source_symbols * config->symbol_size,
+                                .half_span_ns = group_span_ns / 2};
 }
 
 /* An empty block that is open stays with its lane. */
@@ -23,15 +26,33 @@ bool packing_open(struct packing *packing)
 {
     if (packing->open != NULL)
         return true;
-    packing->open = queue_pop(packing->lanes[packing->lane]->empty);
-    if (packing->open == NULL)
+    struct queue *empty = packing->lanes[packing->lane]->empty;
+    const struct block *next = queue_peek(empty);
+    if (next == NULL || next->unhashed > 0)
         return false;
+    packing->open = queue_pop(empty);
     packing->taken[packing->lane]++;
     packing->open->pending = 0;
     packing->open->repeat_of = 0;
     packing->open->ends_group = false;
     pack_open(&packing->pack, packing->open->symbols, packing->capacity);
     return true;
+}
+
+void packing_look(struct packing *packing, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < packing->config->lanes; i++) {
+        uint64_t left = atomic_load_explicit(&packing->lanes[i]->sent, memory_order_relaxed);
+        if (left == packing->left[i])
+            continue;
+        packing->left[i] = left;
+        packing->left_ns[i] = now_ns;
+    }
+}
+
+bool packing_is_late(const struct packing *packing, uint64_t now_ns)
+{
+    return now_ns >= packing->left_ns[packing->lane] + packing->half_span_ns;
 }
 
 bool packing_suits(struct packing *packing, uint64_t repeat_of)

@@ -25,16 +25,28 @@ struct packing {
     unsigned lane;                            /* that the open block belongs to */
     unsigned in_group;                        /* blocks that this lane was given in a row */
     unsigned ended_early;                     /* groups in a row, by packing_end_group() */
+    uint64_t half_span_ns;                    /* half of what a full group takes on the link */
+    uint64_t left[LIMIT_LANES];               /* the lanes' `sent` when it was last seen to rise, … */
+    uint64_t left_ns[LIMIT_LANES];            /* … and when that was */
     uint64_t taken[LIMIT_LANES];              /* blocks opened so far */
     uint64_t handed[LIMIT_LANES];             /* the lanes' atomics, cheaper */
 };
 
 enum { PACKING_EARLY_MAX = 2 };
 
-/* Borrows both. */
-void packing_init(struct packing *packing, const struct config *config, struct lane *const *lanes);
-/* Opens a block unless one is; false when its lane has no empty one. */
+/* Borrows both. `group_span_ns`: what a full group takes on the link. */
+void packing_init(struct packing *packing, const struct config *config, struct lane *const *lanes,
+                  uint64_t group_span_ns);
+/* Opens a block unless one is; false when its lane has no empty one, or only one that is not hashed yet. */
 bool packing_open(struct packing *packing);
+/* Notes when groups have left; in each round. */
+void packing_look(struct packing *packing, uint64_t now_ns);
+/*
+ * Whether the link will have to wait for the group that is being packed, going by the time since the one before it:
+ * then reads may run ahead of hashing, which takes longer. Not always: what has priority waits for its hash, and that
+ * lies behind all that was read before.
+ */
+bool packing_is_late(const struct packing *packing, uint64_t now_ns);
 /*
  * Whether frames with this repeat_of may go into the open block; else it is to be closed first, for it holds others.
  * An empty block becomes one of theirs.

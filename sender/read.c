@@ -337,6 +337,7 @@ static void start_reads(struct read_stage *stage, struct reading *reading, struc
         piece.last = whole.last && done + piece.size == whole.size;
         piece.block = stage->packing.open;
         piece.block->pending++;
+        piece.block->unhashed++;
         reading->pieces += done > 0; /* the first is counted */
         fetch_start(stage->fetch, &piece);
     }
@@ -350,7 +351,7 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
         return pack_checked_data(stage, reading, now_ns);
     if (stage->later_ns != UINT64_MAX)
         return PLAN_NOTHING;
-    if (!fetch_has_room(stage->fetch))
+    if (!fetch_has_room(stage->fetch, packing_is_late(&stage->packing, now_ns)))
         return PLAN_BLOCKED;
     switch (reading_next(reading, &data, &piece.fd)) {
     case READING_LATER:
@@ -403,39 +404,52 @@ static enum plan_result plan(struct read_stage *stage, uint64_t now_ns)
     return result;
 }
 
-/* Hashes a piece that has landed. */
+/* What has landed is in its block, which can go out. */
+static bool land_pieces(struct read_stage *stage)
+{
+    const struct fetch_piece *piece;
+    bool progress = false;
+    while ((piece = fetch_land(stage->fetch)) != NULL) {
+        progress = true;
+        if (piece->block == NULL)
+            continue;
+        /* The frame leaves all the same; nothing of an earlier use of the block must be in it. */
+        if (piece->error != 0)
+            memset(piece->place, 0, piece->size);
+        piece->block->pending--;
+    }
+    return progress;
+}
+
 static void take_piece(struct read_stage *stage, struct reading *reading, const struct fetch_piece *piece)
 {
-    bool is_aside = aside_take(stage->aside, piece);
-    if (!is_aside)
-        piece->block->pending--;
+    if (!aside_take(stage->aside, piece))
+        piece->block->unhashed--;
     if (reading->resend != NULL)
         return;
-    if (piece->error == 0) {
+    if (piece->error == 0)
         reading_take(reading, piece->place, piece->size, piece->offset, piece->fd);
-    } else {
-        /* The frame leaves all the same; nothing of an earlier use of the block must be in it. */
-        memset(piece->place, 0, piece->size);
+    else
         reading_failed(reading, piece->error);
-    }
     if (piece->last)
         close(piece->fd);
 }
 
+/* Hashes some of what has landed: not all of it, so that meanwhile more is read. */
 static bool take_pieces(struct read_stage *stage, uint64_t now_ns)
 {
     const struct fetch_piece *piece;
-    bool progress = false;
-    while ((piece = fetch_peek(stage->fetch)) != NULL) {
+    uint32_t bytes = 0;
+    while (bytes < FETCH_PIECE_MAX && (piece = fetch_peek(stage->fetch)) != NULL) {
         struct reading *reading = piece->owner;
+        bytes += piece->size;
         take_piece(stage, reading, piece);
-        atomic_fetch_add_explicit(&stage->bytes, piece->size, memory_order_relaxed);
         fetch_release(stage->fetch);
         if (reading->out_of_line && reading_is_over(reading))
             end_data(stage, reading, now_ns);
-        progress = true;
     }
-    return progress;
+    atomic_fetch_add_explicit(&stage->bytes, bytes, memory_order_relaxed);
+    return bytes > 0;
 }
 
 static bool take_mail(struct read_stage *stage, uint64_t now_ns)
@@ -486,8 +500,9 @@ static bool work(struct read_stage *stage, uint64_t *deadline_ns)
     uint64_t now_ns = clock_monotonic_ns();
     if (stage->later_ns <= now_ns)
         stage->later_ns = UINT64_MAX;
+    packing_look(&stage->packing, now_ns);
     bool progress = take_mail(stage, now_ns);
-    progress |= take_pieces(stage, now_ns);
+    progress |= land_pieces(stage);
     marks_move(&stage->marks, stage->setup.lanes);
     progress |= finish_sent(stage);
     progress |= read_all_aside(stage, now_ns);
@@ -504,6 +519,7 @@ static bool work(struct read_stage *stage, uint64_t *deadline_ns)
     if (stage->later_ns < *deadline_ns)
         *deadline_ns = stage->later_ns;
     progress |= packing_hand_over(&stage->packing);
+    progress |= take_pieces(stage, now_ns);
     return progress;
 }
 
@@ -557,7 +573,7 @@ enum status read_start(const struct read_setup *setup, struct read_stage **stage
     made->all.next = made->all.previous = &made->all;
     made->later_ns = UINT64_MAX;
     made->datagram_bits = datagram_wire_bits(config->symbol_size, socket_address_is_ipv6(&config->peer));
-    packing_init(&made->packing, config, setup->lanes);
+    packing_init(&made->packing, config, setup->lanes, setup->group_span_ns);
     schedule_init(&made->schedule, setup->group_span_ns, config->share);
     idle_init(&made->idle, config->rate_bits_per_s, config->idle_share > 0 ? config->idle_share : IDLE_SHARE_DEFAULT,
               clock_monotonic_ns());

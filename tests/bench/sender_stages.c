@@ -48,7 +48,7 @@ struct hashes {
 static void take_pieces(struct fetch *fetch, struct hashes *hashes, const char *file)
 {
     uint8_t chunk_hash[CHECKSUM128_SIZE];
-    for (const struct fetch_piece *piece; (piece = fetch_peek(fetch)) != NULL; fetch_release(fetch)) {
+    for (const struct fetch_piece *piece; (piece = fetch_land(fetch)) != NULL; fetch_release(fetch)) {
         if (piece->error != 0) {
             fprintf(stderr, "sender_stages: %s can't be read: %s\n", file, strerror(piece->error));
             exit(EX_IOERR);
@@ -83,7 +83,7 @@ static void run_read(const struct stages_options *options)
     unsigned next = 0;
     double start = stages_cpu_seconds();
     while (planned < size || !fetch_is_empty(fetch)) {
-        while (planned < size && fetch_has_room(fetch)) {
+        while (planned < size && fetch_has_room(fetch, false)) {
             uint64_t left = size - planned, chunk_left = CHUNK_SIZE - planned % CHUNK_SIZE;
             if (left > chunk_left)
                 left = chunk_left;

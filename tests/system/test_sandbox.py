@@ -191,20 +191,21 @@ def bits(*numbers):
 
 
 @pytest.mark.root
-def test_as_root_the_threads_at_the_link_and_no_others_come_first(running, scratch):
+def test_as_root_the_threads_at_the_link_come_first_and_then_the_one_that_hashes(running, scratch):
     """They get their nice value before the capability for it is given up."""
     if not int(fields_of(os.getpid(), os.getpid())["CapEff"], 16) & bits(CAP_SYS_NICE):
         pytest.skip("root lacks CAP_SYS_NICE here")
     running.sender.drop(content.write_file(scratch / "item", 1000))  # for the threads of libuv
     running.receiver.wait_delivered("item")
-    for daemon, first in ((running.sender, "send"), (running.receiver, "receive 0")):
+    for daemon, expected in ((running.sender, {"send": -10}), (running.receiver, {"receive 0": -10, "hash": -5})):
         pid = daemon.program.pid
-        come_first = set()
+        found = {}
         for thread in (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a worker of a ring that has ended
-                if os.getpriority(os.PRIO_PROCESS, thread) == -10:
-                    come_first.add(fields_of(pid, thread)["Name"])
-        assert {name for name in come_first if not name.startswith("iou-")} == {first}
+                nice = os.getpriority(os.PRIO_PROCESS, thread)
+                if nice < 0:
+                    found[fields_of(pid, thread)["Name"]] = nice
+        assert {name: nice for name, nice in found.items() if not name.startswith("iou-")} == expected
 
 
 @pytest.mark.root

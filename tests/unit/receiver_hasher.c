@@ -97,11 +97,12 @@ static void start(size_t memory)
     fixture_id(1, id);
     released = 0;
     writer = writer_create(&for_writer);
-    struct hasher_setup setup = {.intake = &intake, .writer = writer, .bell = bell, .memory = memory};
+    struct hasher_setup setup = {.intake = &intake, .bell = bell, .memory = memory};
     hasher = hasher_create(&setup);
     assembly = assembly_create(id, 1, &budget, 1);
     assembly->admitted = true;
     assert_non_null(hasher);
+    hasher_set_writer(hasher, writer);
 }
 
 /* Nothing is missing: it must become idle, and be hashed then. */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#define GROUP_SPAN_NS UINT64_C(90000000)
 enum { DEPTH = 4, LANES = 2 };
 
 static const struct config config = {.source_symbols = 8,
@@ -26,7 +27,7 @@ static int setup(void **state)
     for (unsigned i = 0; i < LANES; i++)
         if (lane_create(&config, i, bell, &lanes[i]) != STATUS_OK)
             return -1;
-    packing_init(&packing, &config, lanes);
+    packing_init(&packing, &config, lanes, GROUP_SPAN_NS);
     return 0;
 }
 
@@ -113,6 +114,35 @@ static void an_idle_stream_may_end_groups_early_again(void **state)
     assert_true(packing_end_group(&packing));
 }
 
+static void a_block_that_came_back_is_not_filled_before_it_is_hashed(void **state)
+{
+    (void)state;
+    struct block *next = queue_peek(lanes[0]->empty);
+    next->unhashed = 1;
+    assert_false(packing_open(&packing));
+    next->unhashed = 0;
+    assert_true(packing_open(&packing));
+    assert_ptr_equal(packing.open, next);
+}
+
+static void a_group_is_late_half_a_span_after_the_one_before_it(void **state)
+{
+    (void)state;
+    const uint64_t then_ns = 5 * GROUP_SPAN_NS;
+    assert_true(packing_is_late(&packing, then_ns)); /* none was before it */
+    atomic_store(&lanes[1]->sent, 1);
+    packing_look(&packing, then_ns);
+    assert_true(packing_is_late(&packing, then_ns)); /* on another lane */
+    atomic_store(&lanes[0]->sent, 1);
+    packing_look(&packing, then_ns);
+    assert_false(packing_is_late(&packing, then_ns + GROUP_SPAN_NS / 2 - 1));
+    packing_look(&packing, then_ns + GROUP_SPAN_NS / 4);
+    assert_true(packing_is_late(&packing, then_ns + GROUP_SPAN_NS / 2));
+    atomic_store(&lanes[0]->sent, 2);
+    packing_look(&packing, then_ns + GROUP_SPAN_NS);
+    assert_false(packing_is_late(&packing, then_ns + GROUP_SPAN_NS));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +151,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(of_groups_in_a_row_not_all_are_ended_early, setup, teardown),
         cmocka_unit_test_setup_teardown(an_idle_stream_may_end_groups_early_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_block_that_came_back_is_not_filled_before_it_is_hashed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_group_is_late_half_a_span_after_the_one_before_it, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
