@@ -17,7 +17,7 @@
 enum ring_role {
     RING_RECEIVES, /* recvmsg with provided buffers */
     RING_SENDS,    /* sendmsg */
-    RING_READS,    /* read */
+    RING_READS,    /* read, also into registered memory */
     RING_WRITES,   /* writev and sync_file_range */
     RING_FLUSHES,  /* fsync */
     RING_ROLE_COUNT,
@@ -30,7 +30,7 @@ enum ring_role {
  */
 MUST_CHECK enum status ring_open(unsigned entries, unsigned completion_entries, enum ring_role role,
                                  struct io_uring *ring);
-/* The same in two steps, for a ring to which buffers are registered in between: afterwards nothing can be. Whatever
+/* The same in two steps, for a ring to which memory is registered in between: afterwards nothing can be. Whatever
  * ring_seal() returns, the ring is to be closed. */
 MUST_CHECK enum status ring_prepare(unsigned entries, unsigned completion_entries, struct io_uring *ring);
 MUST_CHECK enum status ring_seal(struct io_uring *ring, enum ring_role role);

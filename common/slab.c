@@ -114,3 +114,8 @@ size_t slab_bytes(const struct slab *slab)
 {
     return slab->bytes;
 }
+
+void *slab_memory(struct slab *slab)
+{
+    return slab->memory;
+}

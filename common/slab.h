@@ -19,5 +19,6 @@ void *slab_take(struct slab *slab); /* NULL when all are out */
 void slab_return(struct slab *slab, void *buffer);
 size_t slab_available(const struct slab *slab);
 size_t slab_bytes(const struct slab *slab); /* of the mapping */
+void *slab_memory(struct slab *slab);       /* its start */
 
 #endif

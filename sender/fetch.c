@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/ring.h"
 #include "proto/limits.h"
 
@@ -31,6 +33,7 @@ struct fetch {
     struct io_uring ring;
     struct doorbell *bell;
     bool bell_watched;
+    bool registered;       /* the memory of blocks, by lane */
     unsigned first, count; /* slots in use, a ring */
     unsigned landed;       /* of these, the first ones that fetch_land() has returned */
     unsigned files;        /* pieces that are the last of theirs */
@@ -38,14 +41,36 @@ struct fetch {
     struct slot slots[SLOTS];
 };
 
-enum status fetch_create(struct doorbell *bell, struct fetch **fetch)
+static void register_memory(struct fetch *fetch, struct lane *const lanes[], unsigned lane_count)
+{
+    struct iovec blocks[LIMIT_LANES];
+    for (unsigned i = 0; i < lane_count; i++)
+        blocks[i] = (struct iovec){slab_memory(lanes[i]->slab), slab_bytes(lanes[i]->slab)};
+    if (lane_count == 0)
+        return;
+    int result = io_uring_register_buffers(&fetch->ring, blocks, lane_count);
+    fetch->registered = result == 0;
+    if (!fetch->registered)
+        log_info("io_uring: the memory of blocks can't be registered: %s; it is used as it is (a higher limit of "
+                 "locked memory may help: LimitMEMLOCK=, ulimit -l)",
+                 strerror(-result));
+}
+
+enum status fetch_create(struct doorbell *bell, struct lane *const lanes[], unsigned lane_count, struct fetch **fetch)
 {
     *fetch = NULL;
     struct fetch *made = calloc(1, sizeof *made);
     assert(made != NULL);
     made->bell = bell;
-    enum status status = ring_open(ENTRIES, 2 * SLOTS, RING_READS, &made->ring);
+    enum status status = ring_prepare(ENTRIES, 2 * SLOTS, &made->ring);
     if (status != STATUS_OK) {
+        free(made);
+        return status;
+    }
+    register_memory(made, lanes, lane_count);
+    status = ring_seal(&made->ring, RING_READS);
+    if (status != STATUS_OK) {
+        ring_close(&made->ring);
         free(made);
         return status;
     }
@@ -69,7 +94,13 @@ static void start(struct fetch *fetch, unsigned index)
     struct slot *slot = &fetch->slots[index];
     const struct fetch_piece *piece = &slot->piece;
     struct io_uring_sqe *sqe = ring_sqe(&fetch->ring);
-    io_uring_prep_read(sqe, piece->fd, piece->place + slot->done, piece->size - slot->done, piece->offset + slot->done);
+    uint8_t *place = piece->place + slot->done;
+    uint32_t size = piece->size - slot->done;
+    uint64_t offset = piece->offset + slot->done;
+    if (fetch->registered && piece->block != NULL)
+        io_uring_prep_read_fixed(sqe, piece->fd, place, size, offset, (int)piece->block->lane);
+    else
+        io_uring_prep_read(sqe, piece->fd, place, size, offset);
     io_uring_sqe_set_data64(sqe, index);
 }
 
@@ -84,6 +115,21 @@ void fetch_start(struct fetch *fetch, const struct fetch_piece *piece)
     fetch->bytes += piece->size;
     fetch->reading += piece->size;
     start(fetch, index);
+}
+
+unsigned fetch_start_parts(struct fetch *fetch, const struct fetch_piece *piece)
+{
+    unsigned count = 0;
+    for (uint32_t done = 0, size; done < piece->size; done += size, count++) {
+        struct fetch_piece part = *piece;
+        size = piece->size - done < FETCH_PIECE_MAX ? piece->size - done : FETCH_PIECE_MAX;
+        part.place += done;
+        part.offset += done;
+        part.size = size;
+        part.last = piece->last && done + size == piece->size;
+        fetch_start(fetch, &part);
+    }
+    return count;
 }
 
 void fetch_submit(struct fetch *fetch)

@@ -8,6 +8,7 @@
 
 #include "common/doorbell.h"
 #include "common/status.h"
+#include "sender/lane.h"
 
 /*
  * Reads of artifacts under way in one io_uring: started ahead in the order of packing, across files and blocks, and
@@ -17,14 +18,14 @@ struct fetch;
 
 enum {
     FETCH_ENDED = -1,            /* `error` of a piece: the file ended early */
-    FETCH_PIECE_MAX = 256 << 10, /* bytes: more is better read in parts, of which one is hashed while others land */
+    FETCH_PIECE_MAX = 256 << 10, /* bytes: more is better read in parts */
     FETCH_PARTS_MAX = 16,        /* pieces that may be started for one fetch_has_room() */
 };
 
 /* One read of `size` bytes at `offset` of `fd` into `place`. */
 struct fetch_piece {
     void *owner;
-    struct block *block;
+    struct block *block; /* NULL: the place is in none */
     uint8_t *place;
     uint64_t offset;
     uint32_t size;
@@ -33,8 +34,13 @@ struct fetch_piece {
     int error; /* out: 0, an errno value or FETCH_ENDED */
 };
 
-/* In the thread that uses it. `bell` is what else fetch_wait() wakes up for; borrowed. */
-MUST_CHECK enum status fetch_create(struct doorbell *bell, struct fetch **fetch);
+/*
+ * In the thread that uses it. `bell` is what else fetch_wait() wakes up for; borrowed. `lane_count` may be 0. The
+ * memory of the lanes' blocks is registered with the ring, which maps and pins it: what reads land in and trains leave
+ * from stays where it is. Where that can't be, a line of the log says so, and reads go without.
+ */
+MUST_CHECK enum status fetch_create(struct doorbell *bell, struct lane *const lanes[], unsigned lane_count,
+                                    struct fetch **fetch);
 /* Waits for what is under way. */
 void fetch_destroy(struct fetch *fetch);
 
@@ -44,6 +50,9 @@ void fetch_destroy(struct fetch *fetch);
  */
 bool fetch_has_room(const struct fetch *fetch, bool ahead);
 void fetch_start(struct fetch *fetch, const struct fetch_piece *piece);
+/* The same in parts of at most FETCH_PIECE_MAX, so that one is hashed while the next ones are read. Returns how many
+ * pieces it has become. */
+unsigned fetch_start_parts(struct fetch *fetch, const struct fetch_piece *piece);
 /* Hands the reads to the kernel; call before closing any descriptor. */
 void fetch_submit(struct fetch *fetch);
 /* The next piece in order if it has landed, each once, else NULL; valid until it is released. */

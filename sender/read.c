@@ -326,26 +326,10 @@ static enum plan_result pack_checked_data(struct read_stage *stage, struct readi
     return PLAN_PROGRESS;
 }
 
-/* In parts, so that one is hashed while the next ones are read also where a block is as large as a cache. */
-static void start_reads(struct read_stage *stage, struct reading *reading, struct fetch_piece whole)
-{
-    struct fetch_piece piece = whole;
-    for (uint32_t done = 0; done < whole.size; done += piece.size) {
-        piece.size = whole.size - done < FETCH_PIECE_MAX ? whole.size - done : FETCH_PIECE_MAX;
-        piece.place = whole.place + done;
-        piece.offset = whole.offset + done;
-        piece.last = whole.last && done + piece.size == whole.size;
-        piece.block = stage->packing.open;
-        piece.block->pending++;
-        piece.block->unhashed++;
-        reading->pieces += done > 0; /* the first is counted */
-        fetch_start(stage->fetch, &piece);
-    }
-}
-
 static enum plan_result pack_some_data(struct read_stage *stage, struct reading *reading, uint64_t now_ns)
 {
-    struct fetch_piece piece = {.owner = reading};
+    struct block *block = stage->packing.open;
+    struct fetch_piece piece = {.owner = reading, .block = block};
     struct frame_data data;
     if (reading->sealed)
         return pack_checked_data(stage, reading, now_ns);
@@ -371,7 +355,10 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
     }
     piece.offset = data.offset;
     piece.last = reading_planned(reading, piece.size);
-    start_reads(stage, reading, piece);
+    unsigned parts = fetch_start_parts(stage->fetch, &piece);
+    block->pending += parts;
+    block->unhashed += parts;
+    reading->pieces += parts - 1; /* the first is counted */
     marks_packed(&stage->marks, reading->transfer, reading->position, stage->packing.taken);
     return PLAN_PROGRESS;
 }
@@ -538,7 +525,8 @@ static void run(void *context)
     struct read_stage *stage = context;
     uint8_t nothing[DIGEST_SIZE];
     digest_once("", 0, nothing); /* the first one reads OpenSSL's configuration: not in the first transfer */
-    stage->start_status = fetch_create(stage->setup.bell, &stage->fetch);
+    stage->start_status =
+        fetch_create(stage->setup.bell, stage->setup.lanes, stage->setup.config->lanes, &stage->fetch);
     enum status status = stage->start_status;
     sem_post(&stage->started);
     if (status != STATUS_OK)

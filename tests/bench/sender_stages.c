@@ -72,7 +72,7 @@ static void run_read(const struct stages_options *options)
     struct stat meta;
     uint8_t sum[DIGEST_SIZE];
     int fd = open(options->file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &meta) != 0 || bell == NULL || fetch_create(bell, &fetch) != STATUS_OK ||
+    if (fd < 0 || fstat(fd, &meta) != 0 || bell == NULL || fetch_create(bell, NULL, 0, &fetch) != STATUS_OK ||
         slab_create(stages_block_size(options), STAGES_BLOCKS, &slab) != STATUS_OK)
         stages_fail(options->file);
     uint8_t *blocks[STAGES_BLOCKS];

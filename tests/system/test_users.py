@@ -3,7 +3,9 @@
 
 import grp
 import os
+import re
 import shutil
+from pathlib import Path
 
 import content
 import harness
@@ -153,3 +155,13 @@ def test_who_is_in_the_group_may_ask_for_a_replay_and_is_named(sides, scratch):
     requests = sender.spool / ".requests"
     info = requests.stat()
     assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (SENDER, ASKERS, 0o3770)
+
+
+def test_the_memory_that_trains_leave_from_is_registered_and_so_pinned(sides):
+    """Locked memory counts by user: none but this one's is in the way."""
+    sender, _ = sides
+    log = (sender.directory / "diodecast-sender.log").read_text()
+    (blocks,) = re.findall(r"blocks take ([\d.]+) MiB", log)
+    (pinned,) = re.findall(r"^VmPin:\s+(\d+) kB$", Path(f"/proc/{sender.program.pid}/status").read_text(), re.MULTILINE)
+    print(f"{blocks} MiB of blocks, {pinned} KiB pinned")
+    assert int(pinned) >= 0.95 * float(blocks) * 1024, log

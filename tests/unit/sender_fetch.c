@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sender/fetch.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,9 +18,13 @@
 
 enum { PIECE = 64 << 10, PIECES = 256, SIZE = PIECES * PIECE };
 
+/* 256 blocks of 64 KiB, of which two groups are one lane's. */
+static const struct config config = {
+    .source_symbols = 60, .repair_symbols = 4, .symbol_size = 1024, .depth = PIECES / 2, .lanes = 1};
 static struct doorbell *bell;
+static struct lane *lane;
 static struct fetch *fetch;
-static uint8_t content[SIZE], memory[SIZE];
+static uint8_t content[SIZE], *memory;
 static int file;
 
 static int setup(void **state)
@@ -27,18 +33,21 @@ static int setup(void **state)
     char path[] = "/tmp/diodecast-fetch-XXXXXX";
     for (size_t i = 0; i < SIZE; i++)
         content[i] = (uint8_t)(i * 31 + i / PIECE);
-    memset(memory, 0, sizeof memory);
     file = mkstemp(path);
     bell = doorbell_create();
-    if (file < 0 || unlink(path) != 0 || write(file, content, SIZE) != SIZE || bell == NULL)
+    if (file < 0 || unlink(path) != 0 || write(file, content, SIZE) != SIZE || bell == NULL ||
+        lane_create(&config, 0, bell, &lane) != STATUS_OK)
         return -1;
-    return fetch_create(bell, &fetch) == STATUS_OK ? 0 : -1;
+    memory = slab_memory(lane->slab);
+    memset(memory, 0, SIZE);
+    return fetch_create(bell, &lane, 1, &fetch) == STATUS_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
     fetch_destroy(fetch);
+    lane_destroy(lane);
     doorbell_destroy(bell);
     close(file);
     return 0;
@@ -46,7 +55,8 @@ static int teardown(void **state)
 
 static void start(unsigned index, bool last)
 {
-    struct fetch_piece piece = {.place = memory + (size_t)index * PIECE,
+    struct fetch_piece piece = {.block = &lane->blocks[index],
+                                .place = memory + (size_t)index * PIECE,
                                 .offset = (uint64_t)index * PIECE,
                                 .size = PIECE,
                                 .fd = file,
@@ -142,12 +152,58 @@ static void a_file_that_became_shorter_is_an_error_of_its_pieces(void **state)
     assert_int_equal(land()->error, FETCH_ENDED);
 }
 
+static void a_long_read_becomes_pieces_of_which_the_last_ends_its_file(void **state)
+{
+    (void)state;
+    enum { LONG = 2 * FETCH_PIECE_MAX + 1000, OFFSET = 12345 };
+    const struct fetch_piece whole = {
+        .block = &lane->blocks[0], .place = memory + 64, .offset = OFFSET, .size = LONG, .fd = file, .last = true};
+    assert_int_equal(fetch_start_parts(fetch, &whole), 3);
+    assert_false(land()->last);
+    assert_false(land()->last);
+    const struct fetch_piece *piece = land();
+    assert_true(piece->last);
+    assert_int_equal(piece->size, 1000);
+    assert_memory_equal(memory + 64, content + OFFSET, LONG);
+}
+
+/* A read into registered memory can't land anywhere else. */
+static void the_memory_of_blocks_is_registered(void **state)
+{
+    (void)state;
+    static uint8_t place[PIECE];
+    struct fetch_piece piece = {.block = &lane->blocks[0], .place = place, .size = PIECE, .fd = file};
+    fetch_start(fetch, &piece);
+    assert_int_equal(land()->error, EFAULT);
+    piece.block = NULL;
+    fetch_start(fetch, &piece);
+    assert_int_equal(land()->error, 0);
+}
+
+/* Memory that is not there can't be registered; what is read lands elsewhere here. */
+static void reads_go_on_where_memory_can_not_be_registered(void **state)
+{
+    (void)state;
+    static uint8_t place[PIECE];
+    fetch_destroy(fetch);
+    assert_int_equal(mprotect(memory, PIECE, PROT_NONE), 0);
+    assert_int_equal(fetch_create(bell, &lane, 1, &fetch), STATUS_OK);
+    assert_int_equal(mprotect(memory, PIECE, PROT_READ | PROT_WRITE), 0);
+    struct fetch_piece piece = {.block = &lane->blocks[0], .place = place, .size = PIECE, .fd = file};
+    fetch_start(fetch, &piece);
+    assert_int_equal(land()->error, 0);
+    assert_memory_equal(place, content, PIECE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pieces_land_and_are_taken_in_the_order_of_their_start, setup, teardown),
         cmocka_unit_test_setup_teardown(reads_run_ahead_of_what_is_taken_only_where_they_may, setup, teardown),
         cmocka_unit_test_setup_teardown(few_files_wait_to_be_closed_however_small_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_long_read_becomes_pieces_of_which_the_last_ends_its_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_memory_of_blocks_is_registered, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_go_on_where_memory_can_not_be_registered, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_became_shorter_is_an_error_of_its_pieces, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

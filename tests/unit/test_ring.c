@@ -116,7 +116,7 @@ static void a_ring_carries_out_the_operations_of_its_role_and_no_others(void **s
     static const uint8_t expected[RING_ROLE_COUNT][4] = {
         [RING_RECEIVES] = {IORING_OP_RECVMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL},
         [RING_SENDS] = {IORING_OP_SENDMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL},
-        [RING_READS] = {IORING_OP_READ, IORING_OP_POLL_ADD},
+        [RING_READS] = {IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_POLL_ADD},
         [RING_WRITES] = {IORING_OP_WRITEV, IORING_OP_SYNC_FILE_RANGE, IORING_OP_POLL_ADD},
         [RING_FLUSHES] = {IORING_OP_FSYNC},
     };
