@@ -13,7 +13,8 @@
  */
 struct block {
     struct block *next; /* for the list of the stage that owns it */
-    uint8_t *symbols;   /* (K + R) * symbol_size bytes; payload first, repair symbols directly behind the k-th */
+    uint8_t *symbols;   /* (K + R) * symbol_size bytes; payload first, repair symbols directly behind the k-th. The
+                         * payload stays as it was read: it may still be hashed while it is sent */
 
     /* Filled by the read stage. */
     unsigned lane;

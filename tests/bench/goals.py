@@ -60,7 +60,7 @@ def judge(result):
     goals.is_quiet = result["quiet"]["good"]
     for row in result["hold"]:
         lost = [0 if one is None else one for one in row["lost"]]
-        goals.at_most(f"datagrams lost at 80 % of the best rate, {len(lost)} x {row['size_gib']:.2f} GiB, {row['link']}, MTU {row['mtu']}",
+        goals.at_most(f"datagrams lost at 80 % of what is carried, {len(lost)} x {row['size_gib']:.2f} GiB, {row['link']}, MTU {row['mtu']}",
                       sum(lost), 0, 0)
     remark = ""
     if os.cpu_count() < CORES_FOR_LANES and any(row["what"].endswith("lanes") for row in result["throughput"]):

@@ -47,10 +47,22 @@ def most_in_window(samples):
     return most
 
 
+def full_datagram(mtu):
+    """(symbol, UDP payload, bytes on the wire) of the largest datagram."""
+    symbol = (mtu - 28 - 80) // 16 * 16
+    return symbol, symbol + 80, symbol + 80 + 28 + ETHERNET_IN_COUNTERS + links.ETHERNET_REST
+
+
 def train_bits(mtu):
     """Wire bits of the longest train."""
-    payload = (mtu - 28 - 80) // 16 * 16 + 80
-    return 8 * min(TRAIN_DATAGRAMS, TRAIN_BYTES // payload) * (payload + 28 + ETHERNET_IN_COUNTERS + links.ETHERNET_REST)
+    _, payload, wire = full_datagram(mtu)
+    return 8 * min(TRAIN_DATAGRAMS, TRAIN_BYTES // payload) * wire
+
+
+def wire_per_byte(mtu):
+    """What one byte of an artifact takes on the wire, with 16 repair symbols for 128 and no group sent twice."""
+    symbol, _, wire = full_datagram(mtu)
+    return (128 + 16) / 128 * wire / symbol
 
 
 def _one(link, directory, gbit):
