@@ -50,7 +50,8 @@ MUST_CHECK enum status sandbox_seal(enum sandbox_role role);
 /* Gives up the capabilities that the process's role does not have; called first by each thread (common/worker.h). Does
  * nothing before sandbox_enter(). That it fails shows in sandbox_seal(). */
 void sandbox_limit_thread(void);
-/* The same for the thread that starts the others: until sandbox_seal() it keeps CAP_SYS_NICE, for punctual ones. */
+/* The same for the thread that starts the others: until sandbox_seal() it keeps CAP_SYS_NICE, for those with a nice
+ * value. */
 void sandbox_limit_starter(void);
 /* Whether a sandbox was entered; for the status file, which shows "sandbox_off" with the action below when not. */
 bool sandbox_is_on(void);

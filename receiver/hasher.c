@@ -206,7 +206,9 @@ struct hasher *hasher_create(const struct hasher_setup *setup)
         return NULL;
     hasher->setup = *setup;
     if (!allocate(hasher) || worker_start_nice("hash", WORKER_EARLY, run, hasher, &hasher->worker) != STATUS_OK) {
+        int error = errno;
         hasher_destroy(hasher);
+        errno = error;
         return NULL;
     }
     worker_pin(hasher->worker, setup->cpus, setup->cpu_index);

@@ -16,9 +16,10 @@
  * SHA-256 of artifacts while they arrive, on a thread of its own that goes through each artifact from its start. What
  * continues the hashed part is taken from the memory of its block, which is held until then. What is ahead of it,
  * because several lanes carry one artifact or because the thread is behind, is read back once it was written. A bounded
- * number of artifacts is hashed at a time; whichever has to stop is read by the verifier. It comes before the threads
- * that bring it work, because what waits for it holds the memory that they need. All calls but the first two from one
- * thread, the store's; the digest of an artifact in state PUBLISHING belongs to the publish stage.
+ * number of artifacts is hashed at a time; whichever has to stop is read by the verifier. It comes before the
+ * thread that brings it work, because what waits for it holds the memory that is needed. All calls but hasher_create()
+ * and hasher_destroy() from that one thread, the store's; the digest of an artifact in state PUBLISHING belongs to the
+ * publish stage.
  */
 struct hasher;
 
@@ -35,9 +36,9 @@ struct hasher_setup {
     unsigned cpu_index;
 };
 
-/* NULL when there is no memory or no thread. In the main thread, as it gives a nice value. */
+/* NULL, with errno set, when there is no memory or no thread. In the main thread, as it gives a nice value. */
 struct hasher *hasher_create(const struct hasher_setup *setup);
-/* Borrowed; before the first call below. */
+/* Borrowed; before the first hasher_take(). */
 void hasher_set_writer(struct hasher *hasher, struct writer *writer);
 void hasher_destroy(struct hasher *hasher); /* nothing may be under way; NULL allowed */
 

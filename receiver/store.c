@@ -59,6 +59,8 @@ struct store {
     void (*notify)(void *context); /* under the mutex */
     void *notify_context;
 
+    struct hasher *hasher; /* called by the thread */
+
     /* The thread's own. */
     const struct trust *trust;
     struct policy_slot *policies;
@@ -68,7 +70,6 @@ struct store {
     enum config_tickets tickets;
     struct room_limits limits;
     struct bounds bounds;
-    struct hasher *hasher;
     struct store_lane lanes[LIMIT_LANES];
     unsigned lane_count;
     struct io_uring ring;
@@ -415,8 +416,8 @@ enum status store_start(const struct config *config, const struct trust *trust, 
         store->hasher = hasher_create(&hasher);
         if (store->results == NULL || store->requests == NULL || store->checkpoints == NULL || store->report == NULL ||
             store->codes == NULL || store->hasher == NULL) {
-            log_error("the store stage can't be set up: %s", strerror(ENOMEM));
-            status = status_from_errno(ENOMEM);
+            log_error("the store stage can't be set up: %s (no memory, or no thread: raise TasksMax)", strerror(errno));
+            status = STATUS_SYSTEM;
         }
     }
     if (status == STATUS_OK)

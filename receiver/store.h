@@ -36,7 +36,8 @@ struct store_lane {
  * inside; owned by pipeline. */
 struct lane_progress;
 
-/* All borrowed. `policies` judges what is complete; NULL: everything is delivered (tests). */
+/* In the main thread, as it gives a nice value. All borrowed. `policies` judges what is complete; NULL: everything is
+ * delivered (tests). */
 MUST_CHECK enum status store_start(const struct config *config, const struct trust *trust, struct ledger *ledger,
                                    struct audit *audit, struct policy_slot *policies, const struct store_lane lanes[],
                                    unsigned lane_count, struct doorbell *bell, struct lane_progress *progress,

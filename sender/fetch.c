@@ -13,7 +13,7 @@
 #include "proto/limits.h"
 
 enum {
-    SLOTS = 1024,              /* of usual pieces: two groups at 10 Gbit/s */
+    SLOTS = 1024,              /* of usual pieces: nearly two groups at 10 Gbit/s */
     FILES = 64,                /* descriptors that wait to be closed */
     BYTES_AHEAD = 8 << 20,     /* enough for as long as another thread may have the processor */
     BYTES_UNDER_WAY = 1 << 20, /* half of a usual L2 cache, and enough to keep a disk busy with its own read-ahead */

@@ -45,8 +45,9 @@ MUST_CHECK enum status fetch_create(struct doorbell *bell, struct lane *const la
 void fetch_destroy(struct fetch *fetch);
 
 /*
- * Whether another read, in up to FETCH_PARTS_MAX pieces, may be started: bounded in number, and in bytes, so that they
- * are still in the cache when they are taken. `ahead`: the latter counts only until they have landed.
+ * Whether another read, in up to FETCH_PARTS_MAX pieces, may be started: bounded in number, in files that are not taken
+ * as a whole, and in bytes, so that they are still in the cache when they are taken. `ahead`: the latter counts only
+ * until they have landed.
  */
 bool fetch_has_room(const struct fetch *fetch, bool ahead);
 void fetch_start(struct fetch *fetch, const struct fetch_piece *piece);

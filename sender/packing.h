@@ -43,8 +43,8 @@ bool packing_open(struct packing *packing);
 void packing_look(struct packing *packing, uint64_t now_ns);
 /*
  * Whether the link will have to wait for the group that is being packed, going by the time since the one before it:
- * then reads may run ahead of hashing, which takes longer. Not always: what has priority waits for its hash, and that
- * lies behind all that was read before.
+ * then reads may run ahead of hashing, which takes longer, as far as there are empty blocks. Not always: what has
+ * priority waits for its hash, and that lies behind all that was read before.
  */
 bool packing_is_late(const struct packing *packing, uint64_t now_ns);
 /*

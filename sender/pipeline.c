@@ -23,9 +23,9 @@
 /*
  *   control thread                 read thread                         send thread of each lane
  *
- *   pipeline_submit ─ submitted ─→ schedule → pack → read + hash ─ filled ─→ encode → interleave → pace → train → link
+ *   pipeline_submit ─ submitted ─→ schedule → pack → read ─────── filled ─→ encode → interleave → pace → train → link
  *        ↑             mailbox      ↑ which      ↑ block  (io_uring)  queue      ↑                        (io_uring)
- *        │                          │ transfer   └───────── empty queue ─────────┤ short groups once more
+ *        │                          │ transfer   └─ hashed? ─ empty queue ───────┤ short groups once more
  *        │                          │ or copy                                    └ heartbeat each second
  *        │                          │    │
  *        │             sealed mailbox    └─→ seal thread: manifest, signature, ledger

@@ -46,6 +46,7 @@ struct read_stage {
     bool heals_open;        /* the open block is theirs */
     uint64_t datagram_bits; /* on the wire */
     struct aside *aside;
+    bool aside_waits; /* for reads of its own, which come behind all that is not hashed: nothing may run ahead */
     struct marks marks;
     uint64_t later_ns; /* no file is opened before, UINT64_MAX: no such hold */
     bool is_short;     /* of descriptors, and said so */
@@ -53,7 +54,7 @@ struct read_stage {
 
 enum plan_result {
     PLAN_PROGRESS,
-    PLAN_BLOCKED, /* waits for an empty block or for reads */
+    PLAN_BLOCKED, /* waits for an empty block, for reads or for hashing */
     PLAN_NOTHING, /* there is nothing to pack at the moment */
 };
 
@@ -126,6 +127,7 @@ static bool read_aside(struct read_stage *stage, struct reading *reading, uint64
 {
     bool is_short = false;
     bool progress = aside_read(stage->aside, stage->fetch, reading, &is_short);
+    stage->aside_waits |= reading->item.class != SCHEDULE_HEAL && reading->item.state != SCHEDULE_READY;
     if (is_short)
         hold_files(stage, now_ns);
     return progress;
@@ -293,6 +295,7 @@ static void leave_line(struct read_stage *stage, struct reading *reading, uint64
 static bool read_all_aside(struct read_stage *stage, uint64_t now_ns)
 {
     bool progress = false;
+    stage->aside_waits = false;
     for (unsigned class = 0; class < SCHEDULE_CLASS_COUNT && stage->later_ns == UINT64_MAX; class ++) {
         struct reading *reading = (struct reading *)schedule_first(&stage->schedule, class);
         if (reading != NULL)
@@ -335,7 +338,7 @@ static enum plan_result pack_some_data(struct read_stage *stage, struct reading 
         return pack_checked_data(stage, reading, now_ns);
     if (stage->later_ns != UINT64_MAX)
         return PLAN_NOTHING;
-    if (!fetch_has_room(stage->fetch, packing_is_late(&stage->packing, now_ns)))
+    if (!fetch_has_room(stage->fetch, !stage->aside_waits && packing_is_late(&stage->packing, now_ns)))
         return PLAN_BLOCKED;
     switch (reading_next(reading, &data, &piece.fd)) {
     case READING_LATER:
@@ -400,10 +403,15 @@ static bool land_pieces(struct read_stage *stage)
         progress = true;
         if (piece->block == NULL)
             continue;
-        /* The frame leaves all the same; nothing of an earlier use of the block must be in it. */
-        if (piece->error != 0)
-            memset(piece->place, 0, piece->size);
         piece->block->pending--;
+        if (piece->error == 0)
+            continue;
+        /* The frame leaves all the same, but nothing more of the transfer, and it does not count as sent; nothing of
+         * an earlier use of the block must be in it. */
+        struct reading *reading = piece->owner;
+        memset(piece->place, 0, piece->size);
+        reading->ended = true;
+        marks_forget(&stage->marks, reading->transfer);
     }
     return progress;
 }
@@ -490,6 +498,7 @@ static bool work(struct read_stage *stage, uint64_t *deadline_ns)
     packing_look(&stage->packing, now_ns);
     bool progress = take_mail(stage, now_ns);
     progress |= land_pieces(stage);
+    progress |= packing_hand_over(&stage->packing);
     marks_move(&stage->marks, stage->setup.lanes);
     progress |= finish_sent(stage);
     progress |= read_all_aside(stage, now_ns);
@@ -505,7 +514,6 @@ static bool work(struct read_stage *stage, uint64_t *deadline_ns)
     }
     if (stage->later_ns < *deadline_ns)
         *deadline_ns = stage->later_ns;
-    progress |= packing_hand_over(&stage->packing);
     progress |= take_pieces(stage, now_ns);
     return progress;
 }

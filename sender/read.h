@@ -14,8 +14,8 @@
 
 /*
  * The read stage, one thread: chooses what to send next, packs it into blocks, has artifacts read in place, hands full
- * blocks to the lanes, and hashes. A block goes out when it is read; where the link would wait for it, before it is
- * hashed: then its memory is kept until that is done, too. A transfer passes through twice: with its data, and sealed,
+ * blocks to the lanes, and hashes. A block goes out when it is read, and is not filled again before it is hashed, too:
+ * mostly directly behind, later where the link would wait. A transfer passes through twice: with its data, and sealed,
  * for the copies of its manifest; one that comes with its manifest (a replay, a heal, or sealed before a restart) once,
  * its data being checked against it. Moves the marks. Stops where a lane has no empty block, so that the link's rate is
  * what drives it.

@@ -32,7 +32,7 @@ struct reading {
     uint64_t position; /* in the transfer: bytes planned */
     int fd;            /* of it; -1 when not open */
     unsigned pieces;   /* planned and not yet taken */
-    bool ended;        /* no more data is planned: all was, or it was given up */
+    bool ended;        /* no more data is planned: all was, it was given up, or a read has failed */
     bool out_of_line;  /* out of the schedule's line of its class */
 
     /* What has been taken, in order. */

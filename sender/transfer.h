@@ -82,7 +82,7 @@ struct transfer {
 
     _Atomic uint64_t mark; /* bytes of the transfer, in manifest order, that have left on every lane, as far as they
                               were asked for; grows; not of heals */
-    _Atomic uint64_t bytes_sent; /* read and handed to the link, for the status */
+    _Atomic uint64_t bytes_sent; /* read, handed to the link and hashed, for the status */
     _Atomic int announced_stage; /* enum transfer_stage, for the status */
 };
 

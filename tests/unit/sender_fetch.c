@@ -110,6 +110,10 @@ static void reads_run_ahead_of_what_is_taken_only_where_they_may(void **state)
         (void)land();
     assert_false(fetch_has_room(fetch, false));
     unsigned landed = next;
+    next = start_all(next, true, false);
+    assert_int_equal((next - landed) * PIECE, 8 << 20); /* not everything at once */
+    for (; landed < next; landed++)
+        (void)land();
     while (next < PIECES) {
         unsigned before = next;
         next = start_all(next, true, false);

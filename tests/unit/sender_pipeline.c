@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -18,6 +19,21 @@
  * sent for each kind of transfer, in which blocks, and what is said about it.
  */
 static struct transfer *newest;
+
+/* Hashing takes so much longer than it does, for a processor that is slower than the link: see the Makefile. */
+static _Atomic uint64_t hash_delay_ns_per_kib;
+void __real_digest_update(struct digest *digest, const void *bytes, size_t size); /* NOLINT: the linker's names */
+void __wrap_digest_update(struct digest *digest, const void *bytes, size_t size); /* NOLINT */
+
+void __wrap_digest_update(struct digest *digest, const void *bytes, size_t size) /* NOLINT */
+{
+    uint64_t delay_ns = hash_delay_ns_per_kib * size / 1024;
+    struct timespec delay = {.tv_sec = (time_t)(delay_ns / CLOCK_SECOND_NS),
+                             .tv_nsec = (long)(delay_ns % CLOCK_SECOND_NS)};
+    if (delay_ns > 0)
+        nanosleep(&delay, NULL);
+    __real_digest_update(digest, bytes, size);
+}
 
 static bool is_finished(struct fixture *fixture)
 {
@@ -34,19 +50,20 @@ static struct transfer *wait_finished(struct fixture *fixture)
     return newest;
 }
 
-/* A transfer of t as control makes it; `sent`: what was sent before, or NULL. */
-static struct transfer *make_transfer(struct fixture *fixture, enum transfer_kind kind, const struct transfer *sent)
+/* A transfer of an item as control makes it; `sent`: what was sent before, or NULL. */
+static struct transfer *make_transfer_of(struct fixture *fixture, const char *item, enum transfer_kind kind,
+                                         const struct transfer *sent)
 {
     char reason[400];
     struct transfer *transfer = transfer_create();
     transfer->kind = kind;
     snprintf(transfer->channel, sizeof transfer->channel, "wheels");
-    snprintf(transfer->name, sizeof transfer->name, "t");
+    snprintf(transfer->name, sizeof transfer->name, "%s", item);
     transfer->priority = CONFIG_PRIORITY_NORMAL;
     transfer->tree = true;
     transfer->directory_fd = dup(fixture->items.fd);
     assert_int_equal(
-        scan_item(fixture->items.fd, "t", CONFIG_SYMLINKS_REFUSE, LIMIT_TRANSFER_SIZE, &transfer->listing, reason),
+        scan_item(fixture->items.fd, item, CONFIG_SYMLINKS_REFUSE, LIMIT_TRANSFER_SIZE, &transfer->listing, reason),
         STATUS_OK);
     transfer->total_bytes = transfer->listing->total_bytes;
     transfer->artifact_count = transfer->listing->artifact_count;
@@ -67,6 +84,11 @@ static struct transfer *make_transfer(struct fixture *fixture, enum transfer_kin
     }
     memcpy(fixture->id, transfer->id, sizeof fixture->id);
     return transfer;
+}
+
+static struct transfer *make_transfer(struct fixture *fixture, enum transfer_kind kind, const struct transfer *sent)
+{
+    return make_transfer_of(fixture, "t", kind, sent);
 }
 
 static struct transfer *send_fresh(struct fixture *fixture)
@@ -332,11 +354,9 @@ static void what_left_before_a_restart_is_hashed_and_not_sent(void **state)
     transfer_destroy(transfer);
 }
 
-static void what_was_sealed_before_a_restart_goes_on_from_its_mark(void **state)
+/* A new epoch, which begins with the first block number again. */
+static void restart(struct fixture *fixture)
 {
-    struct fixture *fixture = *state;
-    const size_t mark = 2 * CHUNK_SIZE + 5;
-    struct transfer *fresh = send_fresh(fixture);
     pipeline_stop(fixture->pipeline);
     pipeline_destroy(fixture->pipeline);
     drain(fixture);
@@ -347,6 +367,14 @@ static void what_was_sealed_before_a_restart_goes_on_from_its_mark(void **state)
     assert_int_equal(
         pipeline_create(&fixture->config, fixture->key, fixture->ledger, NULL, fixture->finished, &fixture->pipeline),
         STATUS_OK);
+}
+
+static void what_was_sealed_before_a_restart_goes_on_from_its_mark(void **state)
+{
+    struct fixture *fixture = *state;
+    const size_t mark = 2 * CHUNK_SIZE + 5;
+    struct transfer *fresh = send_fresh(fixture);
+    restart(fixture);
     struct transfer *transfer = make_transfer(fixture, TRANSFER_FRESH, fresh);
     transfer->resume_at = mark;
     pipeline_submit(fixture->pipeline, transfer);
@@ -401,6 +429,58 @@ static void the_mark_does_not_run_ahead_of_what_has_left(void **state)
     transfer_destroy(transfer);
 }
 
+/* The link takes 20 MB of payload a second, hashing 10: blocks come back before they are hashed. */
+static void slow_hashing(struct fixture *fixture, uint16_t depth)
+{
+    fixture->config.depth = depth;
+    restart(fixture);
+    assert_int_equal(pipeline_start(fixture->pipeline), STATUS_OK);
+    hash_delay_ns_per_kib = 100000;
+}
+
+static void what_is_sent_before_it_is_hashed_stays_as_it_is_until_then(void **state)
+{
+    struct fixture *fixture = *state;
+    slow_hashing(fixture, 5);
+    struct transfer *transfer = send_fresh(fixture);
+    hash_delay_ns_per_kib = 0;
+    assert_came(fixture, 0, 0, BIG);
+    assert_manifest_describes_the_item(transfer);
+    transfer_destroy(transfer);
+}
+
+static struct transfer *slow;
+
+static bool is_behind(struct fixture *fixture)
+{
+    (void)fixture;
+    return atomic_load(&slow->bytes_sent) > CHUNK_SIZE / 4;
+}
+
+static void a_replay_that_is_wanted_now_does_not_wait_for_the_end_of_slow_hashing(void **state)
+{
+    enum { LONG = 64 << 20 };
+    struct fixture *fixture = *state;
+    slow_hashing(fixture, 40);
+    scratch_mkdir(&fixture->items, "u");
+    write_at(&fixture->items, "u/long", "", 1, LONG - 1);
+    slow = make_transfer_of(fixture, "u", TRANSFER_FRESH, NULL);
+    memcpy(fixture->other, slow->id, sizeof fixture->other);
+    pipeline_submit(fixture->pipeline, slow);
+    assert_true(watch(fixture, is_behind, PATIENCE_NS));
+    struct transfer *replay = make_transfer(fixture, TRANSFER_REPLAY, fixture->fresh);
+    replay->now = true;
+    pipeline_submit(fixture->pipeline, replay);
+    while (atomic_load(&replay->bytes_sent) == 0)
+        (void)watch(fixture, is_never, CLOCK_MILLISECOND_NS);
+    assert_true(atomic_load(&slow->bytes_sent) < LONG / 2);
+    hash_delay_ns_per_kib = 0;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(wait_finished(fixture)->outcome, TRANSFER_SENT);
+    transfer_destroy(slow);
+    transfer_destroy(replay);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +494,8 @@ int main(void)
         cmocka_unit_test(what_left_before_a_restart_is_hashed_and_not_sent),
         cmocka_unit_test(the_mark_does_not_run_ahead_of_what_has_left),
         cmocka_unit_test(what_was_sealed_before_a_restart_goes_on_from_its_mark),
+        cmocka_unit_test(what_is_sent_before_it_is_hashed_stays_as_it_is_until_then),
+        cmocka_unit_test(a_replay_that_is_wanted_now_does_not_wait_for_the_end_of_slow_hashing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
