@@ -239,21 +239,11 @@ static void pack_copy(struct read_stage *stage, struct reading *reading, uint64_
         end_urgent(stage, reading->item.class, now_ns);
 }
 
-static void remove_reading(struct reading *reading)
-{
-    reading->previous->next = reading->next;
-    reading->next->previous = reading->previous;
-    reading_destroy(reading);
-}
-
 static struct reading *add_reading(struct read_stage *stage, struct transfer *transfer)
 {
     struct reading *reading = reading_create(transfer);
     reading->repeat_of = transfer->kind != TRANSFER_FRESH ? transfer->sequence : 0;
-    reading->previous = stage->all.previous;
-    reading->next = &stage->all;
-    stage->all.previous->next = reading;
-    stage->all.previous = reading;
+    reading_insert(&stage->all, reading);
     return reading;
 }
 
@@ -269,7 +259,7 @@ static void end_data(struct read_stage *stage, struct reading *reading, uint64_t
 {
     struct transfer *transfer = reading->transfer;
     if (!reading->sealed) {
-        remove_reading(reading);
+        reading_remove(reading);
         stage->setup.seal(stage->setup.context, transfer);
         return;
     }
@@ -478,7 +468,7 @@ static bool finish_sent(struct read_stage *stage)
                 return progress;
         struct transfer *transfer = reading->transfer;
         stage->finished = (struct reading *)reading->item.next;
-        remove_reading(reading);
+        reading_remove(reading);
         marks_forget(&stage->marks, transfer);
         if (transfer->outcome == TRANSFER_PENDING)
             transfer->outcome = TRANSFER_SENT;
@@ -523,7 +513,7 @@ static void destroy_all(struct read_stage *stage)
     while (stage->all.next != &stage->all) {
         struct reading *reading = stage->all.next;
         struct transfer *transfer = reading->transfer;
-        remove_reading(reading);
+        reading_remove(reading);
         transfer_destroy(transfer);
     }
 }

@@ -56,6 +56,21 @@ void reading_destroy(struct reading *reading)
     free(reading);
 }
 
+void reading_insert(struct reading *head, struct reading *reading)
+{
+    reading->previous = head->previous;
+    reading->next = head;
+    head->previous->next = reading;
+    head->previous = reading;
+}
+
+void reading_remove(struct reading *reading)
+{
+    reading->previous->next = reading->next;
+    reading->next->previous = reading->previous;
+    reading_destroy(reading);
+}
+
 enum schedule_class reading_class(const struct reading *reading)
 {
     const struct transfer *transfer = reading->transfer;

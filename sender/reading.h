@@ -58,6 +58,10 @@ enum reading_result {
 struct reading *reading_create(struct transfer *transfer);
 /* Closes what is open; the transfer stays. */
 void reading_destroy(struct reading *reading);
+/* Puts it at the end of the ring that `head` begins and ends. */
+void reading_insert(struct reading *head, struct reading *reading);
+/* Takes it out of its ring and destroys it. */
+void reading_remove(struct reading *reading);
 
 /* Which line it waits in. */
 enum schedule_class reading_class(const struct reading *reading);
