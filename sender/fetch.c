@@ -44,10 +44,10 @@ struct fetch {
 static void register_memory(struct fetch *fetch, struct lane *const lanes[], unsigned lane_count)
 {
     struct iovec blocks[LIMIT_LANES];
-    for (unsigned i = 0; i < lane_count; i++)
-        blocks[i] = (struct iovec){slab_memory(lanes[i]->slab), slab_bytes(lanes[i]->slab)};
     if (lane_count == 0)
         return;
+    for (unsigned i = 0; i < lane_count; i++)
+        blocks[i] = (struct iovec){slab_memory(lanes[i]->slab), slab_bytes(lanes[i]->slab)};
     int result = io_uring_register_buffers(&fetch->ring, blocks, lane_count);
     fetch->registered = result == 0;
     if (!fetch->registered)
