@@ -152,7 +152,7 @@ class Bench:
         """Gbit/s of the wire that bulk fills at its best rate: where that asks for more than two cores give, less than the rate."""
         rate = self.search("bulk", link)[0]
         goodput = self.goodput.get(("bulk", link.name, link.mtu))
-        return min(rate, goodput * pacing.wire_per_byte(link.mtu)) if goodput else rate
+        return min(rate, goodput * links.wire_per_byte(link.mtu)) if goodput else rate
 
     def throughput(self, link):
         rows = [rounds.Row(self.contender(name, link), *self.search(name, link)) for name in self.plan.rows]

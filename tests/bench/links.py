@@ -12,7 +12,20 @@ import harness  # noqa: E402
 import namespaces  # noqa: E402
 
 ETHERNET_REST = 24  # frame check sequence, preamble and gap: on the wire, but not in an interface's counters
+ETHERNET_IN_COUNTERS = 14
 SOCKET_BUFFER = 64 << 20
+
+
+def full_datagram(mtu):
+    """(symbol, UDP payload, bytes on the wire) of the largest datagram over IPv4."""
+    symbol = (mtu - 28 - 80) // 16 * 16
+    return symbol, symbol + 80, symbol + 80 + 28 + ETHERNET_IN_COUNTERS + ETHERNET_REST
+
+
+def wire_per_byte(mtu):
+    """What one byte of an artifact takes on the wire, with 16 repair symbols for 128 and no group sent twice."""
+    symbol, _, wire = full_datagram(mtu)
+    return (128 + 16) / 128 * wire / symbol
 
 
 class Loopback:

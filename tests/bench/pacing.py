@@ -20,7 +20,6 @@ SHARE = 0.8
 LEAD_S, MEAN_S = 1.0, 10.0
 WINDOW_S, STEP_S = 0.1, 0.002
 TRAIN_DATAGRAMS, TRAIN_BYTES = 64, 65_000  # sender/train.h
-ETHERNET_IN_COUNTERS = 14
 
 
 def sample(interface, seconds):
@@ -47,22 +46,10 @@ def most_in_window(samples):
     return most
 
 
-def full_datagram(mtu):
-    """(symbol, UDP payload, bytes on the wire) of the largest datagram."""
-    symbol = (mtu - 28 - 80) // 16 * 16
-    return symbol, symbol + 80, symbol + 80 + 28 + ETHERNET_IN_COUNTERS + links.ETHERNET_REST
-
-
 def train_bits(mtu):
     """Wire bits of the longest train."""
-    _, payload, wire = full_datagram(mtu)
+    _, payload, wire = links.full_datagram(mtu)
     return 8 * min(TRAIN_DATAGRAMS, TRAIN_BYTES // payload) * wire
-
-
-def wire_per_byte(mtu):
-    """What one byte of an artifact takes on the wire, with 16 repair symbols for 128 and no group sent twice."""
-    symbol, _, wire = full_datagram(mtu)
-    return (128 + 16) / 128 * wire / symbol
 
 
 def _one(link, directory, gbit):

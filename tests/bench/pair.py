@@ -157,8 +157,7 @@ class Wheel:
 
     def own_s(self):
         """What the wheel with its repair symbols takes on the wire at the rate."""
-        symbol = (self.link.mtu - 28 - 80) // 16 * 16
-        return self.wheel.size / symbol * 144 / 128 * (symbol + 80 + 28 + 38) * 8 / (self.gbit * 1e9)
+        return self.wheel.size * links.wire_per_byte(self.link.mtu) * 8 / (self.gbit * 1e9)
 
     def run(self, beside):
         """(seconds of each repeat, peak MiB of the sender, of the receiver)."""
