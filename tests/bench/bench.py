@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -61,23 +62,24 @@ class Plan:
         self.parts = arguments.parts
 
     def estimate_s(self):
-        """Seconds, for two shared cores: about 3 Gbit/s in bulk, 0.9 for udpcast, 2 s to start and stop the daemons."""
+        """Seconds, for two shared cores: about 3 Gbit/s in bulk, 0.5 for udpcast, 2 s to start and stop the daemons."""
         count = len(self.mtus) * max(1, len(self.settings))
-        one = {"raw": 0.5, "zerocopy": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 100e6 + 0.5, "bulk": 2 + self.size / 350e6,
+        one = {"raw": 0.5, "zerocopy": 0.5, "pair": self.size / 450e6, "udpcast": self.size / 60e6 + 0.5, "bulk": 2 + self.size / 350e6,
                "key": 2 + self.size / 250e6, "lanes": 2 + self.size / 350e6, "tree": 2 + self.tree_files / 3000,
                "loose": 2.5 + self.loose_files / 1500}
-        search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * (self.steps + 2) * self.repeats * 0.7
+        tries = (2 * self.steps + 2) * self.repeats * 0.7  # bisection, the way down, the final; some end early
+        search = sum(one[row] * self.search_size / self.size for row in self.rows if row in RATES) * tries
         total = 0
         if "throughput" in self.parts:
             total += count * (search + self.runs * (machine.LOOK_S + sum(one[row] for row in self.rows)))
         if "latency" in self.parts:
             total += count * (8 + self.wheels * 0.3)
         if "throughput" not in self.parts and {"pacing", "hold", "plots"} & set(self.parts):
-            total += count * one["bulk"] * self.search_size / self.size * (self.steps + 2) * self.repeats * 0.7
+            total += count * one["bulk"] * self.search_size / self.size * tries
         if "pacing" in self.parts:
             total += len(self.mtus) * 4 * 18
         if "hold" in self.parts:
-            total += count * self.runs * (2 + self.hold_size / 300e6)
+            total += count * (self.runs + self.repeats) * (2 + self.hold_size / 400e6)
         if "plots" in self.parts:
             total += len(self.mtus) * self.plot_rates * 4 + 11 * 8
         if "stages" in self.parts:
@@ -98,7 +100,6 @@ class Bench:
                        "throughput": [], "latency": [], "pacing": [], "hold": [], "stages": [], "plots": {}}
         self.loads = {}
         self.best = {}  # (contender, link name, MTU): rate
-        self.goodput = {}  # likewise: at that rate
 
     def load(self, name):
         """Made on first use."""
@@ -145,14 +146,20 @@ class Bench:
         rate, tried = rounds.best_rate(contender.run, low, high, self.plan.steps, self.plan.repeats, tell)
         tell(f"  best rate of {name}: {rate:.2f} Gbit/s on the wire")
         self.best[name, link.name, link.mtu] = rate
-        self.goodput[name, link.name, link.mtu] = max((one["gbit"] for one in tried if one["rate"] == rate), default=0)
         return rate, tried
 
-    def most_carried(self, link):
-        """Gbit/s of the wire that bulk fills at its best rate: where that asks for more than two cores give, less than the rate."""
-        rate = self.search("bulk", link)[0]
-        goodput = self.goodput.get(("bulk", link.name, link.mtu))
-        return min(rate, goodput * links.wire_per_byte(link.mtu)) if goodput else rate
+    def most_carried(self, contender, link):
+        """
+        Gbit/s of the wire that `contender` fills now at bulk's best rate, or at the next lower one that loses nothing: where a
+        rate asks for more than the cores give, less than the rate. Measured anew, because the machine may have been faster at
+        the search.
+        """
+        rate, goodputs = self.search("bulk", link)[0], []
+        while not goodputs and rate >= RATES["bulk"][0]:
+            results = [rounds.attempt(contender.run, rate, tell) for _ in range(self.plan.repeats)]
+            goodputs = [one["gbit"] for one in results if one]
+            rate *= 1 if goodputs else rounds.STEP_DOWN
+        return min(rate, statistics.median(goodputs) * links.wire_per_byte(link.mtu)) if goodputs else rate
 
     def throughput(self, link):
         rows = [rounds.Row(self.contender(name, link), *self.search(name, link)) for name in self.plan.rows]
@@ -185,8 +192,8 @@ class Bench:
 
     def hold(self, link):
         """80 % of what is carried at most, held for long: not one datagram may be lost."""
-        rate = HOLD_SHARE * self.most_carried(link)
         contender = Diodecast("hold", link, self.scratch, self.load("hold"))
+        rate = HOLD_SHARE * self.most_carried(contender, link)
         row = {"link": link.name, "mtu": link.mtu, "rate_gbit": rate, "size_gib": self.plan.hold_size / GIB, "lost": []}
         goodputs = []
         for number in range(self.plan.runs):
@@ -194,7 +201,7 @@ class Bench:
             result = rounds.attempt(contender.run, rate, tell)
             row["lost"].append(contender.lost)
             goodputs += [result["gbit"]] if result else []
-            tell(f"  hold {number + 1}/{self.plan.runs}: {row['lost'][-1]} datagrams lost")
+            tell(f"  hold {number + 1}/{self.plan.runs}: {row['lost'][-1]} datagrams lost {contender.drops or ''}")
         row["gbit"] = rounds.spread(goodputs)
         self.result["hold"].append(row)
 

@@ -88,6 +88,10 @@ class Running:
         """Datagrams, as far as the receiver's status has told yet."""
         return self.receiver.status().get("link", {}).get("lost_total", 0)
 
+    def drops(self):
+        """Why, as far as the receiver knows: {reason: datagrams}."""
+        return {name: count for name, count in self.receiver.status().get("link", {}).get("drops", {}).items() if count}
+
     def is_hopeless(self):
         status = self.receiver.status()
         return bool(status.get("link", {}).get("lost_total") or status.get("transfers", {}).get("incomplete"))
@@ -106,14 +110,14 @@ class Diodecast:
 
     def __init__(self, name, link, directory, load, **options):
         self.name, self.link, self.directory, self.load, self.options = name, link, Path(directory), load, options
-        self.lost = 0  # datagrams, in the newest run
+        self.lost, self.drops = 0, {}  # datagrams, in the newest run
 
     def run(self, gbit):
         with tempfile.TemporaryDirectory(dir=self.directory, prefix="run-") as scratch:
             running = Running(scratch, self.link, gbit, **self.options)
             with running:
                 result = self._send(running, gbit)
-            self.lost = running.lost()  # the last status is the most complete one
+            self.lost, self.drops = running.lost(), running.drops()  # the last status is the most complete one
             if result is None or self.lost:
                 return None
             result["wire_bytes_per_byte"] = running.sender.status()["link"]["wire_bytes_sent"] / self.load.size

@@ -4,9 +4,11 @@
 import statistics
 import subprocess
 
-LIKE_BEST = 0.97  # a goodput of so much of the best counts as the best: asking for more only spreads the datagrams wider
+NEAR_BEST = 0.9   # a rate whose goodput is so much of the best found is a finalist
+LIKE_BEST = 0.98  # of the finalists, so much of the best counts as the best: asking for more only spreads the datagrams wider
+BAD_MOMENTS = 1   # so many runs may lose something before a rate does: else one at the first step halves what is looked at
 STEP_DOWN = 0.85  # from one rate to the next lower one, behind the bisection
-STEPS_DOWN = 3    # in a row without a better choice, before the search ends: one run in a bad moment is no answer
+STEPS_DOWN = 3    # in a row without another finalist, before the way down ends: one run in a bad moment is no answer
 
 
 def attempt(run, gbit, tell):
@@ -21,40 +23,62 @@ def attempt(run, gbit, tell):
 def best_rate(run, low, high, steps, repeats, tell):
     """
     Bisects, on a logarithmic scale, between `low` and `high` Gbit/s on the wire. A rate is lossless when `repeats` runs lost
-    nothing. Then goes down again until STEPS_DOWN rates in a row bring less than (nearly) the best goodput: the lowest rate
-    that brings it is returned, and all that was tried.
+    nothing before more than BAD_MOMENTS lost something. Then goes down again, to `low` at most, until STEPS_DOWN rates in a row
+    are not near the best goodput. What is near it goes into a final; where nobody passes it, the search goes on below. Returned
+    are the winner, or `low` where there is none, and all that was tried.
     """
     tried = []
 
     def is_lossless(rate):
-        goodputs = []
-        for _ in range(repeats):
+        rate, goodputs, lossy = round(rate, 4), [], 0
+        while len(goodputs) < repeats and lossy <= BAD_MOMENTS:
             result = attempt(run, rate, tell)
-            if result is None:
-                break
-            goodputs.append(result["gbit"])
-        lossless = len(goodputs) == repeats
-        tried.append({"rate": round(rate, 4), "lossless": lossless, "gbit": statistics.median(goodputs) if goodputs else 0})
-        return lossless
+            lossy += result is None
+            goodputs += [result["gbit"]] if result else []
+        tried.append({"rate": rate, "lossless": len(goodputs) == repeats, "gbit": statistics.median(goodputs) if goodputs else 0})
+        return tried[-1]["lossless"]
 
-    def lowest_good():
+    def near_best():
         good = [one for one in tried if one["lossless"]]
         best = max((one["gbit"] for one in good), default=0)
-        return min((one["rate"] for one in good if one["gbit"] >= LIKE_BEST * best), default=low)
+        return sorted((one for one in good if one["gbit"] >= NEAR_BEST * best), key=lambda one: one["rate"])
 
+    lower, upper = low, high
     for _ in range(steps):
-        middle = (low * high) ** 0.5
+        middle = (lower * upper) ** 0.5
         if is_lossless(middle):
-            low = middle
+            lower = middle
         else:
-            high = middle
-    rate, misses = lowest_good(), 0
-    while tried and misses < STEPS_DOWN:
-        before = lowest_good()
-        rate *= STEP_DOWN
-        is_lossless(rate)
-        misses = 0 if lowest_good() < before else misses + 1
-    return lowest_good(), tried
+            upper = middle
+    rate, winner = min((one["rate"] for one in near_best()), default=lower), None
+    while winner is None and (near_best() or rate * STEP_DOWN >= low):
+        misses = 0
+        while rate * STEP_DOWN >= low and misses < STEPS_DOWN:
+            before = len(near_best())
+            rate *= STEP_DOWN
+            is_lossless(rate)
+            misses = 0 if len(near_best()) > before else misses + 1
+        winner = final(run, near_best(), repeats, tell)
+    return winner["rate"] if winner else low, tried
+
+
+def final(run, finalists, count, tell):
+    """
+    `count` rounds in which the finalists take turns, so that no bad moment decides between them. Who loses something in half of
+    them or more is not lossless after all; the goodput of the others is that of the final from now on. The lowest rate that is
+    like the best, or None.
+    """
+    goodputs = {one["rate"]: [] for one in finalists}
+    for _ in range(count):
+        for one in finalists:
+            result = attempt(run, one["rate"], tell)
+            goodputs[one["rate"]] += [result["gbit"]] if result else []
+    for one in finalists:
+        one["lossless"] = 2 * len(goodputs[one["rate"]]) > count
+        one["gbit"] = statistics.median(goodputs[one["rate"]]) if one["lossless"] else one["gbit"]
+    finalists = [one for one in finalists if one["lossless"]]
+    best = max((one["gbit"] for one in finalists), default=0)
+    return next((one for one in finalists if one["gbit"] >= LIKE_BEST * best), None)
 
 
 class Row:

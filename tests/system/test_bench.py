@@ -38,6 +38,18 @@ class Imagined:
         return {"gbit": min(gbit, self.most)} if gbit <= self.limit else None
 
 
+class Scripted:
+    """Gives what is asked for; loses something where `loses(rate, how often it ran at it before)`."""
+
+    def __init__(self, loses):
+        self.loses, self.runs = loses, {}
+
+    def run(self, gbit):
+        before = self.runs.get(gbit, 0)
+        self.runs[gbit] = before + 1
+        return None if self.loses(gbit, before) else {"gbit": gbit}
+
+
 def test_the_search_ends_just_below_the_first_loss():
     rate, tried = rounds.best_rate(Imagined(limit=3, most=99).run, 0.5, 16, 10, 2, silent)
     assert 2.9 < rate <= 3
@@ -53,14 +65,54 @@ def test_one_bad_moment_does_not_end_the_way_down():
     bad = iter([False] * 8 + [True])
 
     def run(rate):
-        return {"gbit": 1 if next(bad, False) else 2}
+        return {"gbit": 1 if next(bad, False) else min(rate, 2)}
 
     rate, tried = rounds.best_rate(run, 1, 16, 8, 1, silent)
-    assert tried[8]["gbit"] == 1
-    assert rate < tried[8]["rate"]
+    assert tried[8]["rate"] > 2 * rounds.STEP_DOWN
+    assert 2 * rounds.LIKE_BEST <= rate < tried[8]["rate"]
 
 
-def test_a_rate_counts_only_when_all_repeats_lost_nothing():
+def test_one_good_moment_does_not_choose_a_rate():
+    good = iter([False] * 2 + [True])
+
+    def run(rate):
+        return {"gbit": rate * (1.08 if next(good, False) else 1)}
+
+    rate, tried = rounds.best_rate(run, 1, 3, 4, 1, silent)
+    assert tried[2]["gbit"] == tried[2]["rate"] > rounds.NEAR_BEST * rate  # in the final, no longer in its good moment
+    assert rate == tried[3]["rate"] > tried[2]["rate"]
+
+
+def test_of_what_is_like_the_best_the_lowest_rate_is_chosen():
+    rate, tried = rounds.best_rate(lambda rate: {"gbit": min(rate, 2) + 0.001 * rate}, 1, 16, 6, 1, silent)
+    assert 2 * rounds.LIKE_BEST <= rate < 2.6 < max(one["rate"] for one in tried)
+
+
+def test_one_loss_in_the_final_is_a_bad_moment():
+    rate, tried = rounds.best_rate(Scripted(lambda rate, before: before == 4).run, 1, 2.2, 4, 3, silent)
+    assert rate == max(one["rate"] for one in tried)
+    assert all(one["lossless"] for one in tried)
+
+
+def test_who_loses_something_in_the_final_again_is_out():
+    rate, tried = rounds.best_rate(Scripted(lambda rate, before: rate >= 2 and before >= 2).run, 1, 2.2, 4, 2, silent)
+    lossless = [one["rate"] for one in tried if one["lossless"]]
+    assert max(lossless) == rate < 2 < max(one["rate"] for one in tried)
+
+
+def test_when_all_finalists_lose_something_the_next_best_have_their_final():
+    rate, _ = rounds.best_rate(Scripted(lambda rate, before: rate >= 1.5 and before >= 2).run, 1, 4, 5, 2, silent)
+    assert 1 < rate < 1.5
+
+
+def test_a_rate_counts_when_all_repeats_but_one_lost_nothing():
+    answers = iter([{"gbit": 2}, None, {"gbit": 2}, {"gbit": 2}] + [None] * 6 + [{"gbit": 2}] * 3)
+    rate, tried = rounds.best_rate(lambda _: next(answers), 1.9, 4, 2, 3, silent)
+    assert [one["lossless"] for one in tried] == [True, False, False, False]
+    assert rate == tried[0]["rate"]
+
+
+def test_a_rate_that_lost_something_twice_does_not_count():
     answers = iter([{"gbit": 1}, {"gbit": 1}, None] + [None] * 20)
     rate, tried = rounds.best_rate(lambda _: next(answers), 1, 4, 2, 3, silent)
     assert rate == 1
