@@ -21,6 +21,7 @@ from pathlib import Path
 import goals
 import links
 import machine
+import memory
 import pacing
 import plots
 import rounds
@@ -53,6 +54,8 @@ class Plan:
         self.model_size = (1 if quick else 10) * GIB
         self.wheels = 3 if quick else 5
         self.hold_size = (arguments.hold_mib or (256 if quick else 4096)) * MIB
+        written = max(self.size, self.hold_size if "hold" in arguments.parts else 0)  # by one run at most
+        self.kept_memory = 2 * written + GIB if machine.is_virtual() else 0
         self.plot_rates = 4 if quick else 9
         self.mtus = arguments.mtu or [1500, 9000]
         self.settings = [] if arguments.loopback else ([True] if quick else [False, True])
@@ -249,6 +252,11 @@ class Bench:
             self.draw(curves, points)
 
     def run(self):
+        with memory.kept(self.plan.kept_memory) as kept:
+            self.result["machine"]["memory_kept_gib"] = kept / GIB
+            self.measure()
+
+    def measure(self):
         facts = self.result["machine"]
         print(f"{facts['cpus']} x {facts['cpu']}, {facts['memory_gib']} GiB, Linux {facts['kernel']}, load {facts['load_at_start'][0]:.2f}; "
               f"this takes about {self.plan.estimate_s() / 60:.0f} minutes", flush=True)

@@ -10,12 +10,16 @@ BUSY_SHARE = 0.10  # of all CPUs, taken by others while nothing of ours runs: fr
 LOOK_S = 0.5
 
 
+def is_virtual():
+    return "hypervisor" in Path("/proc/cpuinfo").read_text()
+
+
 def facts():
     cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     memory_kib = int(next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line).split()[1])
     return {"cpu": cpu, "cpus": os.cpu_count(), "memory_gib": round(memory_kib / 2**20, 1), "kernel": platform.release(),
-            "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(), "load_at_start": list(os.getloadavg()),
+            "virtual": is_virtual(), "load_at_start": list(os.getloadavg()),
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
