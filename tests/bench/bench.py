@@ -54,8 +54,9 @@ class Plan:
         self.model_size = (1 if quick else 10) * GIB
         self.wheels = 3 if quick else 5
         self.hold_size = (arguments.hold_mib or (256 if quick else 4096)) * MIB
-        written = max(self.size, self.hold_size if "hold" in arguments.parts else 0)  # by one run at most
-        self.kept_memory = 2 * written + GIB if machine.is_virtual() else 0
+        written = max(self.size, self.hold_size if "hold" in arguments.parts else 0,
+                      pacing.MOST_WRITTEN if "pacing" in arguments.parts else 0)  # by one run, beside the loads
+        self.kept_memory = written + 2 * self.size + GIB if machine.is_virtual() else 0
         self.plot_rates = 4 if quick else 9
         self.mtus = arguments.mtu or [1500, 9000]
         self.settings = [] if arguments.loopback else ([True] if quick else [False, True])

@@ -13,11 +13,12 @@ import time
 import links
 import machine
 from pair import Running
-from workloads import sparse
+from workloads import GIB, sparse
 
 RATES_GBIT = (0.01, 0.1, 1)
 SHARE = 0.8
 LEAD_S, MEAN_S = 1.0, 10.0
+MOST_WRITTEN = 14 * GIB  # by the receiver in one run: ten seconds and what is around them, at 8 Gbit/s
 WINDOW_S, STEP_S = 0.1, 0.002
 TRAIN_DATAGRAMS, TRAIN_BYTES = 64, 65_000  # sender/train.h
 
@@ -76,14 +77,18 @@ def _one(link, directory, gbit):
 
 
 def measure(link, directory, best_gbit, watch, tell):
-    """A row for each rate; the last is 80 % of what the link carries at most, which is less than what is asked for at best."""
+    """A row for each rate; the last is 80 % of what the link carries just before, which is less than what is asked for at best."""
     rows = []
-    most_gbit = best_gbit * _one(link, directory, best_gbit)["mean_of_rate"]
-    for gbit in (*RATES_GBIT, SHARE * most_gbit):
+
+    def add(gbit):
         watch.look(f"pacing, {link.name}, MTU {link.mtu}, {gbit:.2f} Gbit/s")
         rows.append({"link": link.name, "mtu": link.mtu, "rate_gbit": gbit, **_one(link, directory, gbit)})
         tell(f"  pacing at {gbit:.2f} Gbit/s: mean {rows[-1]['mean_of_rate']:.4f} of it, at most "
              f"{rows[-1]['over_in_100_ms_of_train']:.2f} trains over it in 100 ms; stolen {rows[-1]['stolen']:.0%}")
+
+    for gbit in RATES_GBIT:
+        add(gbit)
+    add(SHARE * best_gbit * _one(link, directory, best_gbit)["mean_of_rate"])
     return rows
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(BENCH))
 
 import goals  # noqa: E402
 import intake  # noqa: E402
+import memory  # noqa: E402
 import rounds  # noqa: E402
 import svg  # noqa: E402
 import workloads  # noqa: E402
@@ -157,6 +158,28 @@ def test_a_delivery_is_seen_at_its_rename(tmp_path):
         assert watch.wait(1, 0) is None
         os.rename(channel / ".hidden", channel / "visible")
         assert watch.wait(1, time.monotonic() + 10) is not None
+
+
+def resident_kib():
+    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")).split()[1])
+
+
+def test_of_the_memory_that_is_kept_one_page_in_each_mib_stays():
+    before = resident_kib()
+    with memory.kept(3 * memory.AT_ONCE + 1) as kept:
+        during = resident_kib()
+        assert kept == 3 * memory.AT_ONCE
+    assert 768 * 4 <= during - before < 768 * 8
+    assert resident_kib() - before < 768
+
+
+def test_no_more_memory_is_kept_than_leaves_some_for_others(monkeypatch):
+    monkeypatch.setattr(memory, "_available", lambda: 3 * memory.AT_ONCE)
+    with memory.kept(1 << 40) as kept:
+        assert kept == 2 * memory.AT_ONCE
+    monkeypatch.setattr(memory, "_available", lambda: memory.AT_ONCE)
+    with memory.kept(1 << 40) as kept:
+        assert kept == 0
 
 
 def test_loose_files_are_dropped_as_links_of_what_was_made_once(tmp_path):

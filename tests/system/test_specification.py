@@ -86,20 +86,24 @@ def assert_announced(receiver, id_):
 
 
 def test_small_files_in_a_row_share_announces(scratch):
+    """Those that are ready at once: here, because they wait behind a large one."""
     import harness
 
     count = 30
-    both = harness.Pair(scratch, relay=lambda port: relay.Relay(port, capture=True), link={"rate": "200Mbit/s"})
-    both.sender.arguments()
+    both = harness.Pair(scratch, relay=lambda port: relay.Relay(port, capture=True), link={"rate": "20Mbit/s"})
+    both.start()
+    both.receiver.wait_heard()
+    both.sender.drop(content.write_file(scratch / "large", 12 << 20))
+    both.sender.wait_status(lambda status: any(one["bytes_sent"] > 0 for one in status["sending"]), "the large file")
     for number in range(count):
         both.sender.drop(content.write_file(scratch / f"file-{number}", 100 + number))
-    both.start()
+    both.sender.wait_status(lambda status: len(status["sending"]) == 1 + count, "the small files, while the large one is sent")
     for number in range(count):
         both.receiver.wait_delivered(f"file-{number}")
     both.sender.stop()
     both.relay.stop()
     receiver = receive(both, list(both.relay.captured))
-    assert len(receiver.transfers) == count
+    assert len(receiver.transfers) == 1 + count
     for id_ in receiver.transfers:
         assert_announced(receiver, id_)
     assert receiver.announces < count / 2
