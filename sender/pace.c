@@ -23,7 +23,7 @@ void pace_init(struct pace *pace, uint64_t rate_bits_per_s, uint64_t credit_ns, 
                           .free_ns = now_ns,
                           .slot = now_ns / PACE_SLOT_NS,
                           .window = {PACE_SLOTS, bits_in(rate_bits_per_s, PACE_WINDOW_NS), 0},
-                          .burst = {burst_slots, bits_in(rate_bits_per_s, burst_slots * PACE_SLOT_NS) * 6 / 5, 0}};
+                          .burst = {burst_slots, bits_in(rate_bits_per_s, burst_slots * PACE_SLOT_NS) * 11 / 10, 0}};
 }
 
 uint64_t pace_ready_ns(const struct pace *pace)

@@ -9,7 +9,7 @@
  * a link of exactly the rate would have carried everything sent so far: a train may leave from then on. A sender that
  * wakes up late makes up for at most `credit_ns`, so that the mean holds on a busy machine, within two bounds, each of
  * which one train may exceed: any PACE_WINDOW_NS carry at most what the rate allows in them (so that a pause is made up
- * for next to other pauses, or little by little), and any `burst_ns` at most a fifth more than that: groups are made
+ * for next to other pauses, or little by little), and any `burst_ns` at most a tenth more than that: groups are made
  * for a burst of losses at the rate with as much again in reserve, of which random losses take most. Pure.
  */
 #define PACE_WINDOW_NS UINT64_C(100000000)

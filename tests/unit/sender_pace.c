@@ -21,7 +21,7 @@ enum { BURST_MS = 5 };
 /*
  * Sends trains as soon as they may go, as lateness lets it; returns the bits sent in `span_ns`, and checks for every
  * window of 100 ms that it holds at most what the rate allows and one train, and for every 5 ms, as long as a burst of
- * losses is that groups are made for, that it holds at most a fifth more than that, and one train.
+ * losses is that groups are made for, that it holds at most a tenth more than that, and one train.
  */
 static uint64_t run(uint64_t rate, uint64_t credit_ns, uint64_t train_bits, struct lateness how, uint64_t span_ns)
 {
@@ -55,7 +55,7 @@ static uint64_t run(uint64_t rate, uint64_t credit_ns, uint64_t train_bits, stru
         while (sent_at[burst_first % HISTORY] + BURST_MS * MS <= now)
             burst_first++;
         uint64_t burst_bits = (count - burst_first) * train_bits;
-        double most_s = (double)(BURST_MS * MS + PACE_SLOT_NS) / 1e9 * 6 / 5;
+        double most_s = (double)(BURST_MS * MS + PACE_SLOT_NS) / 1e9 * 11 / 10;
         assert_true((double)burst_bits <= (double)rate * most_s + (double)train_bits + 1);
     }
 }
@@ -78,7 +78,7 @@ static void mean_holds_when_woken_in_time(void **state)
 }
 
 /*
- * The mean over ten seconds is within 2 % as long as the sender stands still for less than a sixth of the time, and
+ * The mean over ten seconds is within 2 % as long as the sender stands still for less than a tenth of the time, and
  * what run() looks at holds for any lateness. More can't be made up for without making bursts worse than the FEC is
  * made for.
  */
@@ -92,7 +92,6 @@ static void mean_holds_on_a_busy_machine(void **state)
         {.late_ns = MS / 10, .stall_ns = 2 * MS, .stall_each_ns = 150 * MS},
         {.late_ns = MS / 10, .stall_ns = 4 * MS, .stall_each_ns = 30 * MS},
         {.late_ns = MS / 10, .stall_ns = 7 * MS, .stall_each_ns = 140 * MS},
-        {.late_ns = MS / 10, .stall_ns = 4 * MS, .stall_each_ns = 25 * MS},
     };
     for (size_t i = 0; i < sizeof busy / sizeof *busy; i++) {
         assert_mean(SECOND, run(SECOND, 25 * MS, 44 * 12304, busy[i], 10 * SECOND), 10 * SECOND, 0.02);
@@ -114,8 +113,8 @@ static void a_pause_is_not_made_up_for_at_once(void **state)
         bits += 100000;
     }
     /* Twice what 5 ms, and the slots' resolution, may hold; and a train. */
-    assert_true(bits > 11700000);
-    assert_true(bits <= 2 * (6240000 + 100000));
+    assert_true(bits > 10500000);
+    assert_true(bits <= 2 * (5720000 + 100000));
 }
 
 static void idle_time_earns_nothing(void **state)
