@@ -16,6 +16,7 @@ MUST_CHECK enum status worker_start(const char *name, void (*run)(void *context)
  * seal; or RLIMIT_NICE: LimitNICE= of a unit).
  */
 enum worker_nice {
+    WORKER_TIMED = -20,    /* the moments at which it acts do not come again, and it sleeps much */
     WORKER_PUNCTUAL = -10, /* of little use when it comes late, and sleeps much */
     WORKER_EARLY = -5,     /* what others have filled is used until it has been there */
 };

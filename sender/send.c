@@ -477,7 +477,7 @@ enum status send_create(const struct send_setup *setup, struct send_stage **stag
 
 enum status send_start(struct send_stage *stage)
 {
-    enum status status = worker_start_nice("send", WORKER_PUNCTUAL, run, stage, &stage->worker);
+    enum status status = worker_start_nice("send", WORKER_TIMED, run, stage, &stage->worker);
     if (status == STATUS_OK) {
         worker_pin(stage->worker, &stage->setup.config->cpus, 1 + stage->setup.lane->index);
         while (sem_wait(&stage->started) != 0)

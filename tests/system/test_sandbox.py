@@ -197,7 +197,7 @@ def test_as_root_the_threads_at_the_link_come_first_and_then_the_one_that_hashes
         pytest.skip("root lacks CAP_SYS_NICE here")
     running.sender.drop(content.write_file(scratch / "item", 1000))  # for the threads of libuv
     running.receiver.wait_delivered("item")
-    for daemon, expected in ((running.sender, {"send": -10}), (running.receiver, {"receive 0": -10, "hash": -5})):
+    for daemon, expected in ((running.sender, {"send": -20}), (running.receiver, {"receive 0": -10, "hash": -5})):
         pid = daemon.program.pid
         found = {}
         for thread in (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()):

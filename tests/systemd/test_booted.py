@@ -249,7 +249,7 @@ def test_the_sender_has_no_network_but_its_sockets(pair):
 
 
 @pytest.mark.skipif(not may_raise_limits(), reason="root lacks CAP_SYS_RESOURCE here, so LimitNICE= has no effect")
-@pytest.mark.parametrize("unit, expected", [(SENDER, {"send": -10}), (RECEIVER, {"receive 0": -10, "hash": -5})])
+@pytest.mark.parametrize("unit, expected", [(SENDER, {"send": -20}), (RECEIVER, {"receive 0": -10, "hash": -5})])
 def test_the_threads_that_others_wait_for_come_first(pair, unit, expected):
     """The unit lets the daemon give them a nice value, without a capability."""
     nice = {}
