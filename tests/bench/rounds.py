@@ -5,7 +5,8 @@ import statistics
 import subprocess
 
 NEAR_BEST = 0.9   # a rate whose goodput is so much of the best found is a finalist
-LIKE_BEST = 0.98  # of the finalists, so much of the best counts as the best: asking for more only spreads the datagrams wider
+LIKE_BEST = 0.95  # of the finalists, so much of the best is no less: medians of three runs at one rate differ by as much, and asking
+                  # for more than the cores carry only spreads the datagrams wider and takes the processor from the other side
 BAD_MOMENTS = 1   # so many runs may lose something before a rate does: else one at the first step halves what is looked at
 STEP_DOWN = 0.85  # from one rate to the next lower one, behind the bisection
 STEPS_DOWN = 3    # in a row without another finalist, before the way down ends: one run in a bad moment is no answer

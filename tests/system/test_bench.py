@@ -90,7 +90,7 @@ def test_of_what_is_like_the_best_the_lowest_rate_is_chosen():
 
 
 def test_one_loss_in_the_final_is_a_bad_moment():
-    rate, tried = rounds.best_rate(Scripted(lambda rate, before: before == 4).run, 1, 2.2, 4, 3, silent)
+    rate, tried = rounds.best_rate(Scripted(lambda rate, before: before == 4).run, 1, 2.2, 3, 3, silent)
     assert rate == max(one["rate"] for one in tried)
     assert all(one["lossless"] for one in tried)
 
@@ -146,7 +146,7 @@ def test_the_search_goes_down_again_as_long_as_the_goodput_stays():
         return {"gbit": min(rate, 3)} if rate < 9 else None
 
     rate, tried = rounds.best_rate(run, 1, 16, 4, 2, print)
-    assert 3 * 0.97 <= rate < 4
+    assert 3 * rounds.LIKE_BEST <= rate < 4
     assert all(one["lossless"] == (one["rate"] < 9) for one in tried)
 
 
