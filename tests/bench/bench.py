@@ -36,6 +36,7 @@ from workloads import GIB, MIB
 PARTS = ("throughput", "latency", "pacing", "hold", "stages", "plots")
 RATES = {"raw": (1, 60), "pair": (0.5, 16), "udpcast": (0.2, Udpcast.MOST_GBIT), "bulk": (0.5, 10)}
 HOLD_SHARE = 0.8
+WHOLE = {"runs": 5, "size_mib": 1024, "tree_files": 2000, "loose_files": 5000, "hold_mib": 4096}  # the goals are of these, or more
 ROWS = ("raw", "zerocopy", "pair", "udpcast", "bulk", "key", "lanes", "tree", "loose")
 
 
@@ -44,16 +45,16 @@ class Plan:
 
     def __init__(self, arguments):
         quick = arguments.quick
-        self.runs = arguments.runs or (3 if quick else 5)
-        self.size = (arguments.size_mib or (128 if quick else 1024)) * MIB
+        self.runs = arguments.runs or (3 if quick else WHOLE["runs"])
+        self.size = (arguments.size_mib or (128 if quick else WHOLE["size_mib"])) * MIB
         self.search_size = self.size  # more than the receiver's memory holds, so that a rate that is too high shows
         self.steps = 3 if quick else 6
         self.repeats = 1 if quick else 3
-        self.tree_files = arguments.tree_files or (500 if quick else 2000)
-        self.loose_files = arguments.loose_files or (1000 if quick else 5000)
+        self.tree_files = arguments.tree_files or (500 if quick else WHOLE["tree_files"])
+        self.loose_files = arguments.loose_files or (1000 if quick else WHOLE["loose_files"])
         self.model_size = (1 if quick else 10) * GIB
         self.wheels = 3 if quick else 5
-        self.hold_size = (arguments.hold_mib or (256 if quick else 4096)) * MIB
+        self.hold_size = (arguments.hold_mib or (256 if quick else WHOLE["hold_mib"])) * MIB
         written = max(self.size, self.hold_size if "hold" in arguments.parts else 0,
                       pacing.MOST_WRITTEN if "pacing" in arguments.parts else 0)  # by one run, beside the loads
         self.kept_memory = written + 2 * self.size + GIB if machine.is_virtual() else 0
@@ -64,6 +65,9 @@ class Plan:
             self.settings = [word == "on" for word in arguments.offload]
         self.rows = [row for row in ROWS if row in arguments.rows]
         self.parts = arguments.parts
+        given = {"runs": self.runs, "size_mib": self.size / MIB, "tree_files": self.tree_files, "loose_files": self.loose_files,
+                 "hold_mib": self.hold_size / MIB}
+        self.is_whole = all(given[name] >= least for name, least in WHOLE.items())
 
     def estimate_s(self):
         """Seconds, for two shared cores: about 3 Gbit/s in bulk, 0.5 for udpcast, 2 s to start and stop the daemons."""
@@ -100,7 +104,8 @@ class Bench:
         self.plan, self.arguments, self.scratch = Plan(arguments), arguments, Path(scratch)
         self.watch = machine.Watch()
         self.command = "make bench" + (f" BENCH_OPTIONS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "")
-        self.result = {"command": self.command, "machine": {**machine.facts(), "rmem_max": links.raise_socket_buffer()},
+        self.result = {"command": self.command, "whole": self.plan.is_whole,
+                       "machine": {**machine.facts(), "rmem_max": links.raise_socket_buffer()},
                        "throughput": [], "latency": [], "pacing": [], "hold": [], "stages": [], "plots": {}}
         self.loads = {}
         self.best = {}  # (contender, link name, MTU): rate
@@ -203,9 +208,10 @@ class Bench:
         for number in range(self.plan.runs):
             self.watch.look(f"hold {number + 1}, {link.name}, MTU {link.mtu}")
             result = rounds.attempt(contender.run, rate, tell)
-            row["lost"].append(contender.lost)
+            row["lost"].append(contender.lost if result or contender.lost else None)
             goodputs += [result["gbit"]] if result else []
-            tell(f"  hold {number + 1}/{self.plan.runs}: {row['lost'][-1]} datagrams lost {contender.drops or ''}")
+            tell(f"  hold {number + 1}/{self.plan.runs}: " +
+                 ("failed" if row["lost"][-1] is None else f"{contender.lost} datagrams lost {contender.drops or ''}"))
         row["gbit"] = rounds.spread(goodputs)
         self.result["hold"].append(row)
 

@@ -113,6 +113,7 @@ class Diodecast:
         self.lost, self.drops = 0, {}  # datagrams, in the newest run
 
     def run(self, gbit):
+        self.lost, self.drops = 0, {}
         with tempfile.TemporaryDirectory(dir=self.directory, prefix="run-") as scratch:
             running = Running(scratch, self.link, gbit, **self.options)
             with running:

@@ -76,7 +76,7 @@ def pacing(rows):
 
 def hold(rows):
     lines = [[f"{row['link']}, MTU {row['mtu']}", number(row["rate_gbit"]), f"{row['size_gib']:.2f}", with_range(row["gbit"]),
-              " ".join("-" if lost is None else str(lost) for lost in row["lost"])] for row in rows]
+              " ".join("failed" if lost is None else str(lost) for lost in row["lost"])] for row in rows]
     return render(["held at 80 % of what is carried at most", "rate", "GiB", "goodput Gbit/s", "datagrams lost in each run"], lines)
 
 

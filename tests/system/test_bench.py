@@ -131,7 +131,7 @@ def test_ratios_are_of_the_same_round_and_leave_out_what_lost_something():
 @pytest.mark.parametrize("good", [True, False])
 @pytest.mark.parametrize("stolen", [0, 0.2])
 def test_a_busy_machine_is_not_judged(good, stolen):
-    result = {"quiet": {"good": good}, "throughput": [], "latency": [],
+    result = {"quiet": {"good": good}, "whole": True, "throughput": [], "latency": [],
               "pacing": [{"link": "veth", "mtu": 1500, "rate_gbit": 1, "mean_of_rate": 0.97, "stolen": stolen,
                           "over_in_100_ms_of_train": 0.4}],
               "hold": [{"lost": [0, 3], "size_gib": 4, "link": "veth", "mtu": 1500}]}
@@ -139,6 +139,15 @@ def test_a_busy_machine_is_not_judged(good, stolen):
     not_judged = "not judged, busy"
     pacing = ["NO", "yes"] if good and stolen == 0 else [not_judged] * 2
     assert [line[-1] for line in lines] == [*pacing, "NO" if good else not_judged]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("lost", "verdicts"), [([0, 0], ["yes"]), ([0, 3], ["NO"]), ([0, None], ["yes", "NO"])])
+def test_the_held_rate_is_judged_in_whole_runs_and_one_that_failed_has_not_held_it(whole, lost, verdicts):
+    result = {"quiet": {"good": True}, "whole": whole, "throughput": [], "latency": [], "pacing": [],
+              "hold": [{"lost": lost, "size_gib": 4, "link": "veth", "mtu": 1500}]}
+    lines, _ = goals.judge(result)
+    assert [line[-1] for line in lines] == (verdicts if whole else ["not judged, too small a run"] * len(verdicts))
 
 
 def test_the_search_goes_down_again_as_long_as_the_goodput_stays():
