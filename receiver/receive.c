@@ -26,7 +26,7 @@
 enum { SUBMISSIONS = 8 };
 #define PUBLISH_NS (10 * CLOCK_MILLISECOND_NS)  /* between two looks at what has passed, while something changes */
 #define RETURN_NS  (50 * CLOCK_MILLISECOND_NS)  /* until blocks that are out are looked for, when nothing arrives */
-#define LOOK_NS    (5 * CLOCK_MILLISECOND_NS)   /* between two looks at the socket's room, while what arrives waits in it */
+#define LOOK_NS    (5 * CLOCK_MILLISECOND_NS)   /* between two looks at the socket's room, while the rest waits in it */
 #define TURN_NS    CLOCK_SECOND_NS              /* longest sleep */
 #define HASTE_NS   (500 * CLOCK_MILLISECOND_NS) /* of a stop, that later stages have to take what is in the ring */
 #define RETRY_NS   (100 * CLOCK_MILLISECOND_NS)
